@@ -1,0 +1,21 @@
+//! Prompt to block keys.
+//!
+//! Bytes in, values out: no I/O, no clock, no threads, nothing of Envoy. The same code runs in the filter (Wasm), in
+//! the indexer sidecar and in the simulator (native), so that all of them mean the same by a key.
+//!
+//! The way of the data: [`request`] reads an HTTP body, [`template`] renders a chat to text, [`tokenizer`] turns text
+//! into token ids, [`block`] cuts ids into blocks and chains their keys. [`model`] holds one model's assets and takes
+//! a request through all of it. [`definition`] is what the sidecar tells the filter about its models; [`pass`] names
+//! every reason for which a prompt is not keyed.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod block;
+pub mod definition;
+pub mod model;
+pub mod pass;
+pub mod request;
+pub mod template;
+pub mod tokenizer;
