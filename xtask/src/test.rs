@@ -1,0 +1,212 @@
+//! `cargo xtask test`: every check, step by step, with the runners' own output and a summary at the end.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::programs::Programs;
+use crate::run::{self, Counts, say};
+use crate::workspace::Workspace;
+use crate::{envoy, node, vllm};
+
+/// What to run.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only this step; may be repeated
+    #[arg(long, value_name = "STEP")]
+    only: Vec<Step>,
+    /// Also the end-to-end test with two real vLLM servers on CPU (about 6 GB are fetched once)
+    #[arg(long)]
+    vllm: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Formatting
+    Fmt,
+    /// Lints, natively and for Wasm
+    Clippy,
+    /// Unit and property tests
+    Native,
+    /// The core's unit tests in Node
+    Wasm,
+    /// End-to-end tests in the default Envoy
+    E2e,
+    /// End-to-end tests in the oldest Envoy
+    E2eOldest,
+    /// End-to-end test with real vLLM servers
+    Vllm,
+}
+
+/// Run the steps, all of them even when one fails.
+///
+/// # Errors
+/// When any step failed.
+pub(crate) fn run_all(workspace: &Workspace, options: &Options) -> Result<()> {
+    let mut steps = options.only.clone();
+    if steps.is_empty() {
+        steps = vec![Step::Fmt, Step::Clippy, Step::Native, Step::Wasm, Step::E2e, Step::E2eOldest];
+    }
+    if options.vllm && !steps.contains(&Step::Vllm) {
+        steps.push(Step::Vllm);
+    }
+    let mut reports = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let name = step.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        say(&format!("test step {} of {}: {name}", index + 1, steps.len()));
+        let start = Instant::now();
+        let result = run_step(workspace, *step);
+        if let Err(error) = &result {
+            eprintln!("{name} failed: {error:#}");
+        }
+        reports.push(Report { name, seconds: start.elapsed(), result });
+    }
+    summarise(&reports)
+}
+
+struct Report {
+    name: String,
+    seconds: Duration,
+    result: Result<Option<Counts>>,
+}
+
+fn summarise(reports: &[Report]) -> Result<()> {
+    say("summary");
+    for Report { name, seconds, result } in reports {
+        let outcome = match result {
+            Ok(None) => "ok".to_owned(),
+            Ok(Some(counts)) => format!("ok: {counts}"),
+            Err(error) => format!("FAILED: {error:#}"),
+        };
+        println!("{name:<11} {:>6.1} s  {outcome}", seconds.as_secs_f64());
+    }
+    let failed: Vec<&str> =
+        reports.iter().filter(|report| report.result.is_err()).map(|report| report.name.as_str()).collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn run_step(workspace: &Workspace, step: Step) -> Result<Option<Counts>> {
+    match step {
+        Step::Fmt => run::run(workspace.cargo().args(["fmt", "--all", "--check"]))
+            .context("`cargo xtask fmt` formats")
+            .map(|()| None),
+        Step::Clippy => clippy(workspace).map(|()| None),
+        Step::Native => native(workspace).map(Some),
+        Step::Wasm => wasm(workspace).map(Some),
+        Step::E2e => end_to_end(workspace, envoy::provide(workspace)?).map(Some),
+        Step::E2eOldest => end_to_end(workspace, envoy::OLDEST.program(workspace)?).map(Some),
+        Step::Vllm => real_vllm(workspace).map(Some),
+    }
+}
+
+/// Lint everything, and the filter once more as what it is built for.
+///
+/// # Errors
+/// On any warning.
+pub(crate) fn clippy(workspace: &Workspace) -> Result<()> {
+    let deny = ["--", "-D", "warnings"];
+    run::run(workspace.cargo().args(["clippy", "--workspace", "--all-targets"]).args(deny))?;
+    run::run(
+        workspace
+            .cargo()
+            .args(["clippy", "--package", "warmpath-filter", "--lib", "--target", "wasm32-wasip1"])
+            .args(deny),
+    )
+}
+
+/// Everything that cargo finds. The end-to-end tests are among it and say "skipped": they run in steps of their own.
+fn native(workspace: &Workspace) -> Result<Counts> {
+    let mut command = workspace.cargo();
+    command.args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"]);
+    some(run::tests(command.env_remove("WARMPATH_ENVOY"))?)
+}
+
+/// The core's own tests, where the filter's code runs: in Wasm.
+fn wasm(workspace: &Workspace) -> Result<Counts> {
+    let runner = node::test_runner(workspace)?;
+    let mut command = workspace.cargo();
+    command
+        .args(["test", "--package", "warmpath-core", "--target", "wasm32-unknown-unknown"])
+        .env("PATH", node::path_with_node(workspace)?)
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);
+    some(run::tests(&mut command)?)
+}
+
+/// A runner that found no test says "ok" too: the Wasm runner does so for a wrong target.
+fn some(counts: Counts) -> Result<Counts> {
+    if counts.passed == 0 {
+        bail!("no test was run ({counts})");
+    }
+    Ok(counts)
+}
+
+fn end_to_end(workspace: &Workspace, envoy: PathBuf) -> Result<Counts> {
+    let programs = Programs::build(workspace)?.on(envoy);
+    let mut counts = Counts::default();
+    let mut failed = Vec::new();
+    for test in test_programs(workspace)?.iter().filter(|test| test.name != "vllm") {
+        say(&format!("end-to-end: {}", test.name));
+        match run::tests(programs.export(&mut test.command()).arg("--show-output")) {
+            Ok(of_one) => counts.add(of_one),
+            Err(error) => failed.push(format!("{error:#}")),
+        }
+    }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("; "));
+    }
+    some(counts)
+}
+
+fn real_vllm(workspace: &Workspace) -> Result<Counts> {
+    let python = vllm::python(workspace)?;
+    let programs = Programs::build(workspace)?;
+    let tests = test_programs(workspace)?;
+    let test = tests.iter().find(|test| test.name == "vllm").context("tests/ has no test named vllm")?;
+    let mut command = test.command();
+    programs.export(&mut command).args(["--ignored", "--nocapture"]).env("WARMPATH_VLLM_PYTHON", python);
+    some(run::tests(&mut command)?)
+}
+
+/// An integration test of `tests/`, as built.
+struct TestProgram {
+    name: String,
+    program: PathBuf,
+    directory: PathBuf,
+}
+
+impl TestProgram {
+    /// As cargo would start it.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.current_dir(&self.directory).env("CARGO_MANIFEST_DIR", &self.directory);
+        command
+    }
+}
+
+/// Build the end-to-end tests with the same features as everything else (`--package` alone would select others and
+/// build half of the dependencies again), and find them in what cargo reports.
+fn test_programs(workspace: &Workspace) -> Result<Vec<TestProgram>> {
+    let mut command = workspace.cargo();
+    command.args(["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"]);
+    let directory = workspace.root.join("tests");
+    let mut programs = Vec::new();
+    for line in run::output(&mut command)?.lines() {
+        let message: serde_json::Value = serde_json::from_str(line).context("reading cargo's messages")?;
+        let Some(program) = message["executable"].as_str() else { continue };
+        let of_tests = message["manifest_path"].as_str() == directory.join("Cargo.toml").to_str();
+        if of_tests && message["target"]["kind"][0] == "test" {
+            programs.push(TestProgram {
+                name: message["target"]["name"].as_str().unwrap_or_default().to_owned(),
+                program: program.into(),
+                directory: directory.clone(),
+            });
+        }
+    }
+    Ok(programs)
+}
