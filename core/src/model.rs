@@ -1,13 +1,17 @@
 //! One model with its assets loaded: takes a request all the way to its keys.
 
-use crate::block::BlockKey;
-use crate::definition::ModelDefinition;
+use crate::block::{self, BlockKey, KeySpace};
+use crate::definition::{ModelDefinition, SaltRule};
 use crate::pass::{Pass, PassReason};
-use crate::request::Request;
+use crate::request::{Prompt, Request};
+use crate::template::Template;
+use crate::tokenizer::{HfTokenizer, Tokenizer};
 
 /// A model definition with its tokenizer and chat template, ready to key prompts.
 pub struct Model {
     definition: ModelDefinition,
+    tokenizer: Box<dyn Tokenizer>,
+    template: Option<Template>,
 }
 
 /// What the sidecar is asked about.
@@ -47,8 +51,13 @@ impl Model {
         tokenizer_json: &[u8],
         chat_template: Option<&str>,
     ) -> Result<Self, LoadError> {
-        let _ = (tokenizer_json, chat_template);
-        Ok(Self { definition })
+        let tokenizer = HfTokenizer::from_json(tokenizer_json)
+            .map_err(|message| LoadError::Tokenizer { model: definition.name.clone(), message })?;
+        let template = chat_template
+            .map(|source| Template::new(source, &definition.special_tokens))
+            .transpose()
+            .map_err(|message| LoadError::Template { model: definition.name.clone(), message })?;
+        Ok(Self { definition, tokenizer: Box::new(tokenizer), template })
     }
 
     /// The definition it was loaded from.
@@ -57,20 +66,87 @@ impl Model {
     }
 
     /// The LoRA adapter that `model` (the request's field) means; `Err` if this definition does not serve that name.
+    ///
+    /// No name, or an empty one, means the server's own model in vLLM: here the definition marked `default`.
     pub fn adapter_for<'a>(&self, model: Option<&'a str>) -> Result<Option<&'a str>, Pass> {
-        let _ = model;
-        Err(Pass::new(PassReason::UnknownModel, "not written yet"))
+        let definition = &self.definition;
+        match model.filter(|name| !name.is_empty()) {
+            None if definition.default => Ok(None),
+            Some(name) if definition.served_names.iter().any(|served| served == name) => Ok(None),
+            Some(name) if definition.lora_adapters.iter().any(|adapter| adapter == name) => Ok(Some(name)),
+            _ => Err(Pass::new(
+                PassReason::UnknownModel,
+                format!("model: no name that {} is served by", definition.name),
+            )),
+        }
     }
 
-    /// Token ids of the request's prompt.
+    /// Token ids of the request's prompt. The request's `model` is not looked at.
     pub fn tokens(&self, request: &Request) -> Result<Vec<u32>, Pass> {
-        let _ = request;
-        Err(Pass::new(PassReason::TokenizerError, "not written yet"))
+        let length_max = self.definition.max_model_len;
+        if let (Some(wanted), Some(max)) = (request.output_tokens_max, length_max)
+            && wanted > u64::from(max)
+        {
+            return Err(Pass::new(
+                PassReason::InvalidField,
+                format!("max_tokens: {wanted} is more than the model's length of {max} tokens"),
+            ));
+        }
+        let tokens = match &request.prompt {
+            Prompt::Text { text, add_special_tokens } => self.encode(text, *add_special_tokens)?,
+            Prompt::Tokens(ids) => self.known(ids)?,
+            Prompt::Chat(chat) => {
+                let template = self.template.as_ref().ok_or_else(|| {
+                    Pass::new(PassReason::NoTemplate, "a chat, and the model has no chat template")
+                })?;
+                self.encode(&template.render(chat)?, chat.add_special_tokens)?
+            }
+        };
+        if tokens.is_empty() {
+            return Err(Pass::new(PassReason::EmptyPrompt, "the prompt encodes to no tokens"));
+        }
+        match length_max {
+            Some(max) if tokens.len() > max as usize => Err(Pass::new(
+                PassReason::PromptTooLong,
+                format!("{} tokens, the model takes {max}", tokens.len()),
+            )),
+            _ => Ok(tokens),
+        }
     }
 
     /// Keys of the request's prompt.
     pub fn keys(&self, request: &Request) -> Result<PromptKeys, Pass> {
-        let _ = request;
-        Err(Pass::new(PassReason::TokenizerError, "not written yet"))
+        let definition = &self.definition;
+        let lora = self.adapter_for(request.model.as_deref())?;
+        let tokens = self.tokens(request)?;
+        let salt = match definition.cache_salt {
+            SaltRule::Keyed => request.cache_salt.as_deref(),
+            SaltRule::Ignored => None,
+        };
+        let root = KeySpace { seed: definition.seed, model: &definition.name, lora, salt }.root();
+        let block_tokens = definition.block_tokens as usize;
+        let mut keys = block::chain(root, &tokens, block_tokens);
+        keys.truncate(block::matchable_blocks(tokens.len(), block_tokens));
+        Ok(PromptKeys { keys, token_count: tokens.len() })
+    }
+
+    fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, Pass> {
+        // The library's message may quote the text.
+        self.tokenizer.encode(text, add_special_tokens).map_err(|_| {
+            Pass::new(PassReason::TokenizerError, "the tokenizer could not encode the prompt")
+        })
+    }
+
+    /// Token ids of the request itself. vLLM also takes ids up to the model's own, padded vocabulary, whose size is
+    /// not known here: such a prompt passes.
+    fn known(&self, ids: &[u32]) -> Result<Vec<u32>, Pass> {
+        let size = self.tokenizer.vocab_size();
+        match ids.iter().position(|id| *id as usize >= size) {
+            Some(at) => Err(Pass::new(
+                PassReason::InvalidField,
+                format!("prompt: token id at {at} is not in the vocabulary of {size}"),
+            )),
+            None => Ok(ids.to_vec()),
+        }
     }
 }

@@ -1,6 +1,23 @@
 //! HTTP bodies of the model server's APIs, read into one prompt type.
+//!
+//! The rule: a body gives a [`Request`] only if everything in it that changes the prompt's tokens is modelled here;
+//! anything else is a [`Pass`] that names the field. Which fields those are was derived from vLLM 0.32's request
+//! types (`vllm/entrypoints/openai/{completion,chat_completion}/protocol.py`); fields unknown to it are ignored, as it
+//! ignores them. A body that vLLM answers with an error may pass or not: it costs nothing to steer it.
+//!
+//! Corners of JSON, where readers differ:
+//! * duplicate keys: the last value counts, at the place of the first, as in Python;
+//! * `NaN`, `Infinity`, lone surrogates (`"\ud800"`), a byte order mark, UTF-16, and nesting deeper than 128: no JSON
+//!   here ([`PassReason::MalformedJson`]), although Python reads them;
+//! * a number or a string where a boolean belongs, and `1.0` where an integer does: [`PassReason::InvalidField`], although
+//!   vLLM turns some of them into the right type. `true` among token ids is 1, as there.
 
-use crate::pass::Pass;
+mod chat;
+mod completions;
+mod fields;
+
+use crate::pass::{Pass, PassReason};
+use fields::Fields;
 
 /// An API whose prompts can be keyed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -31,7 +48,7 @@ pub struct Request {
     pub prompt: Prompt,
     /// The `cache_salt` field.
     pub cache_salt: Option<String>,
-    /// `max_completion_tokens` or `max_tokens`.
+    /// `max_completion_tokens` or `max_tokens`; for completions 16 where the body is silent, as in vLLM.
     pub output_tokens_max: Option<u64>,
 }
 
@@ -51,10 +68,12 @@ pub enum Prompt {
     Chat(Chat),
 }
 
-/// A chat as its template gets it.
+/// A chat before its template renders it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Chat {
-    /// The messages, as vLLM hands them to the template.
+    /// Objects with `role`, `content`, then `tool_call_id` and `name` where given: in this order, and nothing else.
+    /// `content` is a string, null, or a list of `{"type": "text", "text": string}` (perhaps with `cache_control`);
+    /// [`crate::template`] gives it the form that its template expects.
     pub messages: Vec<serde_json::Value>,
     /// The template's `add_generation_prompt`.
     pub add_generation_prompt: bool,
@@ -62,8 +81,60 @@ pub struct Chat {
     pub add_special_tokens: bool,
 }
 
+/// Longest `cache_salt` that vLLM takes, in characters (`generate/base/protocol.py`).
+const CACHE_SALT_CHARS_MAX: usize = 128;
+
+/// Characters that vLLM refuses in a `cache_salt`.
+const CACHE_SALT_FORBIDDEN: [char; 4] = ['@', '/', '\\', '\0'];
+
 /// Reads a body of `api`.
 pub fn parse(api: Api, body: &[u8]) -> Result<Request, Pass> {
-    let _ = (api, body);
-    Err(Pass::new(crate::pass::PassReason::MalformedJson, "not written yet"))
+    let body: serde_json::Value = serde_json::from_slice(body).map_err(|error| {
+        Pass::new(
+            PassReason::MalformedJson,
+            format!("the body is no JSON: line {}, column {}", error.line(), error.column()),
+        )
+    })?;
+    let serde_json::Value::Object(body) = body else {
+        return Err(Pass::new(PassReason::MalformedJson, "the body is no JSON object"));
+    };
+    let mut fields = Fields::new(body);
+    match api {
+        Api::Completions => completions::read(&mut fields),
+        Api::ChatCompletions => chat::read(&mut fields),
+    }
+}
+
+/// `cache_salt`, with vLLM's own checks.
+fn cache_salt(fields: &mut Fields) -> Result<Option<String>, Pass> {
+    let salt = fields.string("cache_salt")?;
+    if let Some(salt) = &salt {
+        let too_long = salt.chars().count() > CACHE_SALT_CHARS_MAX;
+        if salt.is_empty() || too_long || salt.contains(CACHE_SALT_FORBIDDEN) {
+            return Err(Pass::new(
+                PassReason::InvalidField,
+                "cache_salt: not 1 to 128 characters without @, /, \\ and NUL",
+            ));
+        }
+    }
+    Ok(salt)
+}
+
+/// `kv_transfer_params` may carry the prompt's ids from a prefill stage; they replace what would be rendered.
+fn refuse_forwarded_ids(fields: &Fields) -> Result<(), Pass> {
+    let ids = fields.get("kv_transfer_params").and_then(|params| params.get("prompt_token_ids"));
+    match ids {
+        Some(ids) if !ids.is_null() => Err(unsupported("kv_transfer_params.prompt_token_ids")),
+        _ => Ok(()),
+    }
+}
+
+/// A field that changes the prompt and is not modelled.
+fn unsupported(field: &str) -> Pass {
+    Pass::new(PassReason::UnsupportedField, format!("{field}: changes the prompt and is not modelled"))
+}
+
+/// A value that vLLM answers with an error, or that only its type coercion lets through.
+fn invalid(field: &str, expected: &str) -> Pass {
+    Pass::new(PassReason::InvalidField, format!("{field}: not {expected}"))
 }

@@ -1,0 +1,98 @@
+//! `/v1/completions`.
+
+use serde_json::Value;
+
+use super::fields::Fields;
+use super::{Prompt, Request, cache_salt, invalid, refuse_forwarded_ids};
+use crate::pass::{Pass, PassReason};
+
+/// Fields of vLLM's `CompletionRequest` that change the prompt and are not modelled.
+const UNSUPPORTED: [&str; 3] = [
+    // Embeddings instead of tokens.
+    "prompt_embeds",
+    // For models with a fill-in-the-middle rendering; an error for all others.
+    "suffix",
+    // Cuts the prompt; on which side depends on `truncation_side` and the tokenizer. That field alone does nothing.
+    "truncate_prompt_tokens",
+];
+
+/// `max_tokens` where the body has none, or null.
+const OUTPUT_TOKENS_DEFAULT: u64 = 16;
+
+pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
+    fields.refuse(&UNSUPPORTED)?;
+    refuse_forwarded_ids(fields)?;
+    let add_special_tokens = fields.bool("add_special_tokens", true)?;
+    let prompt = fields.take("prompt").ok_or_else(empty)?;
+    Ok(Request {
+        prompt: read_prompt(prompt, add_special_tokens)?,
+        model: fields.string("model")?,
+        cache_salt: cache_salt(fields)?,
+        output_tokens_max: Some(fields.count("max_tokens")?.unwrap_or(OUTPUT_TOKENS_DEFAULT)),
+    })
+}
+
+/// The first prompt of `prompt`. Those after it are checked as well: if one of them is wrong, vLLM refuses all.
+fn read_prompt(prompt: Value, add_special_tokens: bool) -> Result<Prompt, Pass> {
+    match prompt {
+        Value::String(text) => text_prompt(text, add_special_tokens),
+        Value::Array(items) => match items.first() {
+            None => Err(empty()),
+            Some(Value::String(_)) => first_text(items, add_special_tokens),
+            Some(Value::Array(_)) => first_ids(&items),
+            Some(_) => ids(&items, "prompt").map(Prompt::Tokens),
+        },
+        _ => Err(invalid("prompt", "a string, a list of strings, token ids, or a list of lists of ids")),
+    }
+}
+
+/// An empty text is an error without a BOS token and a prompt of one token with it; neither has a key.
+fn text_prompt(text: String, add_special_tokens: bool) -> Result<Prompt, Pass> {
+    if text.is_empty() {
+        return Err(empty());
+    }
+    Ok(Prompt::Text { text, add_special_tokens })
+}
+
+fn first_text(items: Vec<Value>, add_special_tokens: bool) -> Result<Prompt, Pass> {
+    let mut first = None;
+    for item in items {
+        let Value::String(text) = item else {
+            return Err(invalid("prompt", "a list of strings only"));
+        };
+        let prompt = text_prompt(text, add_special_tokens)?;
+        first.get_or_insert(prompt);
+    }
+    first.ok_or_else(empty)
+}
+
+fn first_ids(items: &[Value]) -> Result<Prompt, Pass> {
+    let mut first = None;
+    for (at, item) in items.iter().enumerate() {
+        let Value::Array(item) = item else {
+            return Err(invalid("prompt", "a list of lists of ids only"));
+        };
+        let prompt = ids(item, &format!("prompt[{at}]"))?;
+        first.get_or_insert(prompt);
+    }
+    first.map(Prompt::Tokens).ok_or_else(empty)
+}
+
+/// Token ids; whether they are in the vocabulary is the model's to say.
+fn ids(items: &[Value], path: &str) -> Result<Vec<u32>, Pass> {
+    if items.is_empty() {
+        return Err(empty());
+    }
+    let id = |(at, item): (usize, &Value)| {
+        let id = match item {
+            Value::Bool(value) => Some(u32::from(*value)),
+            item => item.as_u64().and_then(|id| u32::try_from(id).ok()),
+        };
+        id.ok_or_else(|| invalid(&format!("{path}[{at}]"), "a token id"))
+    };
+    items.iter().enumerate().map(id).collect()
+}
+
+fn empty() -> Pass {
+    Pass::new(PassReason::EmptyPrompt, "prompt: missing or empty")
+}
