@@ -132,9 +132,9 @@ impl Model {
 
     fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, Pass> {
         // The library's message may quote the text.
-        self.tokenizer.encode(text, add_special_tokens).map_err(|_| {
-            Pass::new(PassReason::TokenizerError, "the tokenizer could not encode the prompt")
-        })
+        self.tokenizer
+            .encode(text, add_special_tokens)
+            .map_err(|_| Pass::new(PassReason::TokenizerError, "the tokenizer could not encode the prompt"))
     }
 
     /// Token ids of the request itself. vLLM also takes ids up to the model's own, padded vocabulary, whose size is

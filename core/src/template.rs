@@ -55,9 +55,7 @@ impl Template {
         environment.add_function("strftime_now", |_: Value| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, "the template asks for the time"))
         });
-        environment
-            .add_template_owned(NAME, source.to_owned())
-            .map_err(|error| error.to_string())?;
+        environment.add_template_owned(NAME, source.to_owned()).map_err(|error| error.to_string())?;
         Ok(Self { environment, special_tokens: special_tokens.clone(), format })
     }
 
@@ -65,7 +63,8 @@ impl Template {
     /// vLLM answers them with status 400.
     pub fn render(&self, chat: &Chat) -> Result<String, Pass> {
         let messages = format::shape(&chat.messages, self.format);
-        let tokens = self.special_tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
+        let tokens =
+            self.special_tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
         // Later ones win, as the arguments of vLLM's call win over special tokens. Tools and documents are None for a
         // request without them, not undefined.
         let variables = tokens
@@ -78,7 +77,7 @@ impl Template {
             .collect::<BTreeMap<_, _>>();
         self.environment
             .get_template(NAME)
-            .and_then(|template| template.render(Value::from_iter(variables)))
+            .and_then(|template| template.render(Value::from(variables)))
             .map_err(|error| failure(&error))
     }
 }

@@ -33,8 +33,7 @@ impl HfTokenizer {
 impl Tokenizer for HfTokenizer {
     fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, String> {
         // Offsets are not needed, and `encode_fast` does not compute them.
-        let encoding =
-            self.inner.encode_fast(text, add_special_tokens).map_err(|error| error.to_string())?;
+        let encoding = self.inner.encode_fast(text, add_special_tokens).map_err(|error| error.to_string())?;
         Ok(encoding.get_ids().to_vec())
     }
 

@@ -114,12 +114,16 @@ impl<'t, 's> Tree<'t, 's> {
 
     /// Whether some call of `callee` hands a message's content to its parameter `name`.
     fn gets_content(&self, callee: &Macro<'_>, name: &str, is_content: &dyn Fn(&Expr<'_>) -> bool) -> bool {
-        let is_name = |parameter: Option<&Expr<'_>>| matches!(parameter, Some(Expr::Var(var)) if var.id == name);
-        let calls = self.calls.iter().filter(|call| matches!(&call.expr, Expr::Var(var) if var.id == callee.name));
+        let is_name =
+            |parameter: Option<&Expr<'_>>| matches!(parameter, Some(Expr::Var(var)) if var.id == name);
+        let calls =
+            self.calls.iter().filter(|call| matches!(&call.expr, Expr::Var(var) if var.id == callee.name));
         calls.flat_map(|call| call.args.iter().enumerate()).any(|(at, arg)| match arg {
             CallArg::Pos(value) => is_name(callee.args.get(at)) && is_content(value),
             CallArg::Kwarg(key, value) => {
-                *key == name && callee.args.iter().any(|parameter| is_name(Some(parameter))) && is_content(value)
+                *key == name
+                    && callee.args.iter().any(|parameter| is_name(Some(parameter)))
+                    && is_content(value)
             }
             _ => false,
         })
@@ -202,7 +206,10 @@ impl<'t, 's> Tree<'t, 's> {
             Expr::Var(_) | Expr::Const(_) => {}
             Expr::Slice(slice) => {
                 within(&[&slice.expr]);
-                [&slice.start, &slice.stop, &slice.step].into_iter().flatten().for_each(|expr| within(&[expr]));
+                [&slice.start, &slice.stop, &slice.step]
+                    .into_iter()
+                    .flatten()
+                    .for_each(|expr| within(&[expr]));
             }
             Expr::UnaryOp(op) => within(&[&op.expr]),
             Expr::BinOp(op) => within(&[&op.left, &op.right]),
@@ -242,7 +249,8 @@ fn reads(expr: &Expr<'_>, name: &str, key: Option<&str>) -> bool {
         (expr, None) => is_name(expr),
         (Expr::GetAttr(get), Some(key)) => get.name == key && is_name(&get.expr),
         (Expr::GetItem(get), Some(key)) => {
-            let is_key = matches!(&get.subscript_expr, Expr::Const(key_of) if key_of.value.as_str() == Some(key));
+            let is_key =
+                matches!(&get.subscript_expr, Expr::Const(key_of) if key_of.value.as_str() == Some(key));
             is_key && is_name(&get.expr)
         }
         _ => false,

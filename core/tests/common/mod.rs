@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
 
 /// The folder of data that is too large for the repository: `WARMPATH_SHARED`, else `shared` beside the workspace.
-pub fn shared(part: &str) -> Option<PathBuf> {
+pub(crate) fn shared(part: &str) -> Option<PathBuf> {
     let root = std::env::var_os("WARMPATH_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
     let path = root.join(part);
@@ -20,7 +20,7 @@ pub fn shared(part: &str) -> Option<PathBuf> {
 }
 
 /// The bytes of a gzip file.
-pub fn gunzip(path: &Path) -> Vec<u8> {
+pub(crate) fn gunzip(path: &Path) -> Vec<u8> {
     let file = std::fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut bytes = Vec::new();
     flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
@@ -28,7 +28,7 @@ pub fn gunzip(path: &Path) -> Vec<u8> {
 }
 
 /// The rows of a gzip'ed file of JSON lines.
-pub fn json_lines(path: &Path) -> Vec<serde_json::Value> {
+pub(crate) fn json_lines(path: &Path) -> Vec<serde_json::Value> {
     gunzip(path)
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
@@ -37,7 +37,7 @@ pub fn json_lines(path: &Path) -> Vec<serde_json::Value> {
 }
 
 /// A definition with test values; assets are handed to `Model::load` directly.
-pub fn definition(name: &str, special_tokens: BTreeMap<String, String>) -> ModelDefinition {
+pub(crate) fn definition(name: &str, special_tokens: BTreeMap<String, String>) -> ModelDefinition {
     let asset = AssetRef { sha256: String::new(), bytes: 0 };
     ModelDefinition {
         name: name.to_owned(),
@@ -56,7 +56,7 @@ pub fn definition(name: &str, special_tokens: BTreeMap<String, String>) -> Model
 }
 
 /// The named special tokens of a `tokenizer_config.json`: strings, or objects with `content`.
-pub fn special_tokens(tokenizer_config: &serde_json::Value) -> BTreeMap<String, String> {
+pub(crate) fn special_tokens(tokenizer_config: &serde_json::Value) -> BTreeMap<String, String> {
     let entries = tokenizer_config.as_object().unwrap().iter();
     let named = entries.filter(|(key, _)| key.ends_with("_token") && !key.starts_with("add_"));
     named
