@@ -1,4 +1,5 @@
 //! Request bodies and the prompt token ids that a running vLLM made of them: identical ids, or a refusal.
+#![cfg(not(target_arch = "wasm32"))]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Twelve published chat templates, rendered by vLLM for the same chats: identical text, or a refusal.
+#![cfg(not(target_arch = "wasm32"))]
 
 mod common;
 

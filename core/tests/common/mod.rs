@@ -1,11 +1,19 @@
-//! Loading of models and of the shared golden data, for the tests that run natively.
+//! Loading of models and of the shared golden data.
 #![allow(dead_code, reason = "every test binary uses a part")]
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
+use warmpath_core::model::Model;
+
+/// A model with the small tokenizer of this folder's data (400 entries, byte-level) and a template like ChatML.
+pub(crate) fn small_model() -> Model {
+    let mut definition = definition("demo", BTreeMap::new());
+    definition.lora_adapters = vec!["sql-adapter".to_owned()];
+    let tokenizer = include_bytes!("../data/tokenizer.json");
+    Model::load(definition, tokenizer, Some(include_str!("../data/chat_template.jinja"))).unwrap()
+}
 
 /// The folder of data that is too large for the repository: `WARMPATH_SHARED`, else `shared` beside the workspace.
 pub(crate) fn shared(part: &str) -> Option<PathBuf> {
@@ -20,14 +28,16 @@ pub(crate) fn shared(part: &str) -> Option<PathBuf> {
 }
 
 /// The bytes of a gzip file.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn gunzip(path: &Path) -> Vec<u8> {
     let file = std::fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(file), &mut bytes).unwrap();
     bytes
 }
 
 /// The rows of a gzip'ed file of JSON lines.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn json_lines(path: &Path) -> Vec<serde_json::Value> {
     gunzip(path)
         .split(|byte| *byte == b'\n')
