@@ -16,6 +16,7 @@ mod workspace;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -67,11 +68,17 @@ enum Recipe {
     Clippy,
 }
 
-fn main() -> Result<()> {
-    let Some(recipe) = Arguments::parse().recipe else {
-        Arguments::command().print_help()?;
-        return Ok(());
+fn main() -> ExitCode {
+    let result = match Arguments::parse().recipe {
+        Some(recipe) => follow(recipe),
+        None => Arguments::command().print_help().map_err(Into::into),
     };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn follow(recipe: Recipe) -> Result<()> {
     let workspace = Workspace::find()?;
     match recipe {
         Recipe::Demo { keep, json } => demo(&workspace, keep, json),
