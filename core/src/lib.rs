@@ -6,7 +6,7 @@
 //! The way of the data: [`request`] reads an HTTP body, [`template`] renders a chat to text, [`tokenizer`] turns text
 //! into token ids, [`block`] cuts ids into blocks and chains their keys. [`model`] holds one model's assets and takes
 //! a request through all of it. [`definition`] is what the sidecar tells the filter about its models; [`pass`] names
-//! every reason for which a prompt is not keyed.
+//! every reason for which a prompt is not keyed; [`fuzz`] says what must hold for any input.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -14,6 +14,7 @@
 
 pub mod block;
 pub mod definition;
+pub mod fuzz;
 pub mod model;
 pub mod pass;
 pub mod request;

@@ -73,7 +73,8 @@ fn bad_input_passes() {
         (r#"{"prompt": [400]}"#, "invalid_field"),
         (r#"{"prompt": "x", "max_tokens": 18446744073709551615}"#, "invalid_field"),
     ] {
-        let outcome = request::parse(Api::Completions, body.as_bytes()).and_then(|request| model.keys(&request));
+        let outcome =
+            request::parse(Api::Completions, body.as_bytes()).and_then(|request| model.keys(&request));
         assert_eq!(outcome.unwrap_err().reason.label(), reason, "{body}");
     }
 }

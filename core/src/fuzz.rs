@@ -1,0 +1,34 @@
+//! Bodies of the fuzz targets: what must hold for any input from outside.
+//!
+//! `core/tests/fuzz_bodies.rs` drives them with proptest on stable Rust, the `fuzz` workspace with cargo-fuzz. They are
+//! ordinary functions that panic when something does not hold, and no other code calls them.
+
+use std::collections::BTreeMap;
+
+use crate::block;
+use crate::model::Model;
+use crate::request::{self, Api, Prompt};
+use crate::template::Template;
+
+/// Any bytes as a body of either API: no panic, and keys exactly for the blocks that can match.
+pub fn request_body(model: &Model, body: &[u8]) {
+    for api in [Api::Completions, Api::ChatCompletions] {
+        let Ok(request) = request::parse(api, body) else { continue };
+        let is_chat = matches!(request.prompt, Prompt::Chat(_));
+        assert_eq!(is_chat, api == Api::ChatCompletions, "a prompt of the other API");
+        let Ok(prompt) = model.keys(&request) else { continue };
+        let block_tokens = model.definition().block_tokens as usize;
+        assert_eq!(prompt.keys.len(), block::matchable_blocks(prompt.token_count, block_tokens));
+        assert_eq!(model.keys(&request).as_ref(), Ok(&prompt), "the same request has other keys");
+    }
+}
+
+/// Any text as a chat template: no panic when it is compiled, and none when it renders `body`.
+pub fn chat_template(source: &str, body: &[u8]) {
+    let tokens = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
+    let Ok(template) = Template::new(source, &tokens) else { return };
+    let Ok(request) = request::parse(Api::ChatCompletions, body) else { return };
+    if let Prompt::Chat(chat) = request.prompt {
+        let _ = template.render(&chat);
+    }
+}
