@@ -1,0 +1,273 @@
+//! What each body becomes: the prompt, or the reason why it passes.
+#![cfg(not(target_arch = "wasm32"))]
+
+use serde_json::{Value, json};
+use warmpath_core::pass::{Pass, PassReason};
+use warmpath_core::request::{Api, Prompt, Request, parse};
+
+fn completion(fields: Value) -> Result<Request, Pass> {
+    parse(Api::Completions, with(json!({"prompt": "hello"}), fields).to_string().as_bytes())
+}
+
+fn chat(fields: Value) -> Result<Request, Pass> {
+    let body = json!({"messages": [{"role": "user", "content": "hello"}]});
+    parse(Api::ChatCompletions, with(body, fields).to_string().as_bytes())
+}
+
+/// A chat with one message, and what its template gets.
+fn message(message: Value) -> Result<Value, Pass> {
+    match chat(json!({"messages": [message]}))?.prompt {
+        Prompt::Chat(chat) => Ok(chat.messages[0].clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn with(mut body: Value, fields: Value) -> Value {
+    for (key, value) in fields.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    body
+}
+
+#[track_caller]
+fn passes<T: std::fmt::Debug>(outcome: Result<T, Pass>, reason: PassReason, detail: &str) {
+    let pass = outcome.unwrap_err();
+    assert_eq!(pass.reason, reason, "{pass}");
+    assert!(pass.detail.contains(detail), "{pass}, not {detail:?}");
+}
+
+#[test]
+fn paths_without_their_query_name_the_api() {
+    assert_eq!(Api::from_path("/v1/completions?trace=1"), Some(Api::Completions));
+    assert_eq!(Api::from_path("/v1/chat/completions"), Some(Api::ChatCompletions));
+    assert_eq!(Api::from_path("/v1/embeddings"), None);
+    assert_eq!(Api::from_path("/v1/completions/"), None);
+}
+
+#[test]
+fn bodies_that_are_no_json_object_pass() {
+    let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    for body in
+        ["", "{", "[]", "null", "\"x\"", r#"{"prompt": NaN}"#, r#"{"prompt": "\ud800"}"#, "\u{feff}{}", &deep]
+    {
+        for api in [Api::Completions, Api::ChatCompletions] {
+            passes(parse(api, body.as_bytes()), PassReason::MalformedJson, "");
+        }
+    }
+    passes(parse(Api::Completions, b"{\"prompt\": \"\xff\"}"), PassReason::MalformedJson, "line 1, column");
+}
+
+#[test]
+fn the_last_of_duplicate_keys_counts() {
+    let request = parse(Api::Completions, br#"{"prompt": "first", "prompt": "last"}"#).unwrap();
+    assert_eq!(request.prompt, Prompt::Text { text: "last".to_owned(), add_special_tokens: true });
+}
+
+#[test]
+fn completion_prompts_take_every_form() {
+    let prompt = |prompt: Value| completion(json!({"prompt": prompt})).map(|request| request.prompt);
+    let text = |text: &str| Prompt::Text { text: text.to_owned(), add_special_tokens: true };
+    assert_eq!(prompt(json!("a")).unwrap(), text("a"));
+    assert_eq!(prompt(json!(["a", "b"])).unwrap(), text("a"));
+    assert_eq!(prompt(json!([1, 2])).unwrap(), Prompt::Tokens(vec![1, 2]));
+    assert_eq!(prompt(json!([[1, 2], [3]])).unwrap(), Prompt::Tokens(vec![1, 2]));
+    assert_eq!(prompt(json!([true, false])).unwrap(), Prompt::Tokens(vec![1, 0]));
+    for empty in
+        [json!(""), json!(null), json!([]), json!([""]), json!(["a", ""]), json!([[]]), json!([[1], []])]
+    {
+        passes(prompt(empty), PassReason::EmptyPrompt, "prompt");
+    }
+    for wrong in [json!(1), json!({}), json!(["a", [1]]), json!([[1], "a"]), json!([[1], 2]), json!(["a", 1])]
+    {
+        passes(prompt(wrong), PassReason::InvalidField, "prompt");
+    }
+    passes(prompt(json!([1, -1])), PassReason::InvalidField, "prompt[1]: not a token id");
+    passes(prompt(json!([[1], [2, 1.5]])), PassReason::InvalidField, "prompt[1][1]: not a token id");
+    passes(prompt(json!([4_294_967_296_u64])), PassReason::InvalidField, "prompt[0]: not a token id");
+}
+
+#[test]
+fn settings_of_both_apis_are_read() {
+    let fields = json!({"model": "m", "cache_salt": "s", "max_tokens": 7, "add_special_tokens": false});
+    let request = completion(fields.clone()).unwrap();
+    assert_eq!((request.model.as_deref(), request.cache_salt.as_deref()), (Some("m"), Some("s")));
+    assert_eq!(request.output_tokens_max, Some(7));
+    assert_eq!(request.prompt, Prompt::Text { text: "hello".to_owned(), add_special_tokens: false });
+
+    let request = chat(with(fields, json!({"add_generation_prompt": false}))).unwrap();
+    assert_eq!((request.model.as_deref(), request.cache_salt.as_deref()), (Some("m"), Some("s")));
+    assert_eq!(request.output_tokens_max, Some(7));
+    let Prompt::Chat(prompt) = request.prompt else { panic!("no chat") };
+    assert!(!prompt.add_generation_prompt && !prompt.add_special_tokens);
+
+    // Defaults, where the field is absent or null.
+    for nothing in [json!({}), json!({"model": null, "cache_salt": null, "max_tokens": null})] {
+        let request = completion(nothing.clone()).unwrap();
+        assert_eq!((request.model, request.cache_salt, request.output_tokens_max), (None, None, Some(16)));
+        let request = chat(nothing).unwrap();
+        assert_eq!((request.model, request.cache_salt, request.output_tokens_max), (None, None, None));
+        let Prompt::Chat(prompt) = request.prompt else { panic!("no chat") };
+        assert!(prompt.add_generation_prompt && !prompt.add_special_tokens);
+    }
+    let both = chat(json!({"max_tokens": 7, "max_completion_tokens": 9})).unwrap();
+    assert_eq!(both.output_tokens_max, Some(9));
+}
+
+#[test]
+fn wrong_settings_pass() {
+    for (field, value) in [
+        ("model", json!(1)),
+        ("cache_salt", json!("")),
+        ("cache_salt", json!("a/b")),
+        ("cache_salt", json!("x".repeat(129))),
+        ("cache_salt", json!(["x"])),
+        ("max_tokens", json!(-1)),
+        ("max_tokens", json!("16")),
+        ("add_special_tokens", json!(null)),
+        ("add_special_tokens", json!(1)),
+    ] {
+        passes(completion(json!({field: value})), PassReason::InvalidField, field);
+        passes(chat(json!({field: value})), PassReason::InvalidField, field);
+    }
+    for (field, value) in [
+        ("max_completion_tokens", json!(1.5)),
+        ("add_generation_prompt", json!("true")),
+        ("continue_final_message", json!(null)),
+        ("tool_choice", json!("auto")),
+        ("messages", json!("hello")),
+        ("messages", json!(["hello"])),
+    ] {
+        passes(chat(json!({field: value})), PassReason::InvalidField, field);
+    }
+    passes(chat(json!({"messages": null})), PassReason::EmptyPrompt, "messages");
+    passes(chat(json!({"messages": []})), PassReason::EmptyPrompt, "messages");
+    assert_eq!(completion(json!({"cache_salt": "é".repeat(128)})).unwrap().cache_salt.unwrap().len(), 256);
+}
+
+#[test]
+fn fields_that_change_the_prompt_pass_by_name_unless_they_are_null() {
+    let completions = ["prompt_embeds", "suffix", "truncate_prompt_tokens"];
+    let chats = [
+        "tools",
+        "documents",
+        "reasoning_effort",
+        "chat_template",
+        "truncate_prompt_tokens",
+        "mm_processor_kwargs",
+        "media_io_kwargs",
+        "prompt_embeds",
+        "functions",
+        "chat_template_kwargs",
+    ];
+    for field in completions {
+        passes(completion(json!({field: "x"})), PassReason::UnsupportedField, field);
+        assert!(completion(json!({field: null})).is_ok(), "{field}");
+    }
+    for field in chats {
+        passes(chat(json!({field: ["x"]})), PassReason::UnsupportedField, field);
+        assert!(chat(json!({field: null})).is_ok(), "{field}");
+    }
+    passes(
+        chat(json!({"continue_final_message": true})),
+        PassReason::UnsupportedField,
+        "continue_final_message",
+    );
+    let forwarded = json!({"kv_transfer_params": {"prompt_token_ids": [1]}});
+    passes(chat(forwarded.clone()), PassReason::UnsupportedField, "kv_transfer_params.prompt_token_ids");
+    passes(completion(forwarded), PassReason::UnsupportedField, "kv_transfer_params.prompt_token_ids");
+}
+
+#[test]
+fn fields_that_leave_the_prompt_alone_are_ignored() {
+    let fields = json!({"stream": true, "temperature": 0.5, "n": 2, "echo": true, "truncation_side": "left", "user": "u",
+        "unknown_to_vllm": {"a": 1}, "kv_transfer_params": {"do_remote_decode": true, "prompt_token_ids": null},
+        "response_format": {"type": "json_object"}});
+    assert_eq!(completion(fields.clone()), completion(json!({})));
+    assert_eq!(chat(fields), chat(json!({"chat_template_kwargs": {}, "tool_choice": "none"})));
+}
+
+#[test]
+fn messages_keep_what_the_template_gets_in_vllms_order() {
+    let kept =
+        message(json!({"name": "n", "content": "c", "role": "user", "unknown": 1, "tool_call_id": "t"}))
+            .unwrap();
+    assert_eq!(kept.to_string(), r#"{"role":"user","content":"c","name":"n"}"#);
+    let kept = message(json!({"tool_call_id": "t", "content": "c", "role": "tool"})).unwrap();
+    assert_eq!(kept.to_string(), r#"{"role":"tool","content":"c","tool_call_id":"t"}"#);
+    let kept = message(json!({"role": "assistant", "tool_calls": [], "reasoning": null})).unwrap();
+    assert_eq!(kept.to_string(), r#"{"role":"assistant","content":null}"#);
+    let parts = json!([{"cache_control": {"type": "ephemeral"}, "text": "a", "type": "text"}, {"type": "text", "text": ""}]);
+    let kept = message(json!({"role": "user", "content": parts})).unwrap();
+    assert_eq!(
+        kept["content"].to_string(),
+        r#"[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}},{"type":"text","text":""}]"#
+    );
+}
+
+#[test]
+fn messages_that_are_not_modelled_pass() {
+    let unsupported = [
+        (json!({"role": "developer", "content": "c"}), "role"),
+        (json!({"role": "assistant", "tool_calls": [{"id": "i"}]}), "tool_calls"),
+        (json!({"role": "assistant", "content": "c", "reasoning_content": ""}), "reasoning_content"),
+        (json!({"role": "assistant", "content": "c", "reasoning": "r"}), "reasoning"),
+        (json!({"role": "user", "content": "c", "task": "t"}), "task"),
+    ];
+    for (body, field) in unsupported {
+        passes(message(body), PassReason::UnsupportedField, &format!("messages[0].{field}"));
+    }
+    for part in [
+        json!({"type": "image_url", "image_url": {"url": "http://example.com/a.png"}}),
+        json!({"type": "text", "text": null}),
+        json!({"type": "text", "text": "a", "uuid": "u"}),
+        json!({"type": "thinking", "thinking": "t"}),
+        json!({"text": "a"}),
+        json!("a"),
+    ] {
+        let body = json!({"role": "user", "content": [{"type": "text", "text": "a"}, part]});
+        passes(message(body), PassReason::UnsupportedContent, "messages[0].content[1]");
+    }
+    for body in [
+        json!({"content": "c"}),
+        json!({"role": 1, "content": "c"}),
+        json!({"role": "user"}),
+        json!({"role": "tool", "content": null}),
+        json!({"role": "user", "content": {}}),
+        json!({"role": "user", "content": "c", "name": 1}),
+    ] {
+        passes(message(body), PassReason::InvalidField, "messages[0]");
+    }
+}
+
+#[test]
+fn the_billing_header_of_system_text_goes() {
+    let header = "x-anthropic-billing-header: cch=1f3";
+    let content = |role: &str, content: Value| {
+        message(json!({"role": role, "content": content})).unwrap()["content"].clone()
+    };
+    assert_eq!(content("system", json!(format!("{header}\nBe brief.\nDo."))), json!("Be brief.\nDo."));
+    assert_eq!(content("system", json!(header)), json!(null));
+    assert_eq!(content("system", json!(format!("{header}\n"))), json!(null));
+    assert_eq!(content("system", json!(format!(" {header}\nx"))), json!(format!(" {header}\nx")));
+    assert_eq!(content("user", json!(format!("{header}\nx"))), json!(format!("{header}\nx")));
+    let parts = json!([{"type": "text", "text": header}, {"type": "text", "text": "kept"}]);
+    assert_eq!(content("system", parts), json!([{"type": "text", "text": "kept"}]));
+}
+
+/// Details go to logs: they name places, never text.
+#[test]
+fn details_hold_nothing_of_the_prompt() {
+    let secret = "SECRET";
+    for outcome in [
+        completion(json!({"prompt": [secret, 1]})),
+        completion(json!({"model": [secret]})),
+        completion(json!({"cache_salt": format!("{secret}/")})),
+        chat(json!({"messages": [{"role": secret, "content": "c"}]})),
+        chat(json!({"messages": [{"role": "user", "content": [{"type": secret}]}]})),
+        chat(json!({"tool_choice": secret})),
+        parse(Api::Completions, br#"{"prompt": "SECRET"#),
+    ] {
+        let pass = outcome.unwrap_err();
+        assert!(!pass.to_string().contains(secret), "{pass}");
+    }
+}
