@@ -1,0 +1,86 @@
+//! The host as one small trait: what the filter asks of Envoy, and nothing else. Every call answers a Result, so that
+//! a failing host call is an ordinary outcome and never a panic. `envoy.rs` has the real one, tests have a mock.
+
+use std::time::Duration;
+
+/// A host call that Envoy refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("host call {call} failed: {status}")]
+pub struct HostError {
+    /// Which call.
+    pub call: &'static str,
+    /// The status that Envoy gave.
+    pub status: String,
+}
+
+/// What a host call gives.
+pub type HostResult<T> = Result<T, HostError>;
+
+/// What Envoy makes of a metric.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// A distribution of recorded values.
+    Histogram,
+}
+
+/// A unary gRPC call.
+#[derive(Clone, PartialEq, Debug)]
+pub struct GrpcCall<'a> {
+    /// Serialized `GrpcService` (see [`crate::pick::grpc_service`]), never a bare cluster name.
+    pub service: &'a str,
+    /// Method of `warmpath.v1.Indexer`.
+    pub method: &'a str,
+    /// Initial metadata.
+    pub metadata: Vec<(&'a str, &'a [u8])>,
+    /// Encoded request message.
+    pub message: &'a [u8],
+    /// Never zero.
+    pub timeout: Duration,
+}
+
+/// The calls into Envoy that the filter makes. Which of them are legal depends on the callback that is running.
+pub trait Host {
+    /// Monotonic time since some fixed moment.
+    fn now(&self) -> Duration;
+
+    /// The plugin configuration's bytes.
+    fn plugin_configuration(&self) -> HostResult<Vec<u8>>;
+    /// Asks for `on_tick` every `period`.
+    fn set_tick_period(&self, period: Duration) -> HostResult<()>;
+
+    /// Makes a metric known; its id.
+    fn define_metric(&self, kind: MetricKind, name: &str) -> HostResult<u32>;
+    /// Adds to a counter.
+    fn increment_metric(&self, id: u32, by: u64) -> HostResult<()>;
+    /// Records a value in a histogram.
+    fn record_metric(&self, id: u32, value: u64) -> HostResult<()>;
+
+    /// A request header's bytes. Legal in the headers callback, and later while the headers are held.
+    fn request_header(&self, name: &str) -> HostResult<Option<Vec<u8>>>;
+    /// Replaces a request header, or removes it. Legal where reading is.
+    fn set_request_header(&self, name: &str, value: Option<&str>) -> HostResult<()>;
+    /// The first `bytes` of what the body callback shows: the whole body so far when it is held, else this chunk.
+    fn request_body(&self, bytes: usize) -> HostResult<Vec<u8>>;
+    /// Lets a held request go on.
+    fn resume_request(&self) -> HostResult<()>;
+    /// A response header's bytes. Legal in the response headers callback.
+    fn response_header(&self, name: &str) -> HostResult<Option<Vec<u8>>>;
+
+    /// An attribute of the stream.
+    fn property(&self, path: &[&str]) -> HostResult<Option<Vec<u8>>>;
+    /// Writes filter state `wasm.<key>`.
+    fn set_property(&self, key: &str, value: &str) -> HostResult<()>;
+
+    /// Starts a unary gRPC call; the token that its answer carries.
+    fn grpc_call(&self, call: &GrpcCall<'_>) -> HostResult<u32>;
+    /// The answer's message, in the answer's callback.
+    fn grpc_message(&self, bytes: usize) -> HostResult<Vec<u8>>;
+    /// Starts `GET path` on a cluster; the token that its answer carries.
+    fn http_get(&self, cluster: &str, path: &str, timeout: Duration) -> HostResult<u32>;
+    /// `:status` of the answer, in the answer's callback.
+    fn http_status(&self) -> HostResult<Option<Vec<u8>>>;
+    /// The answer's body, in the answer's callback.
+    fn http_body(&self, bytes: usize) -> HostResult<Vec<u8>>;
+}

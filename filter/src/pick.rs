@@ -1,0 +1,156 @@
+//! The callout: one `Pick`, from keys to an ordered list of endpoints.
+
+use std::net::SocketAddr;
+
+use prost::Message;
+use warmpath_core::model::PromptKeys;
+use warmpath_proto::v1::{PickRequest, PickResponse};
+
+/// Method of [`warmpath_proto::v1::INDEXER_SERVICE`].
+pub const PICK_METHOD: &str = "Pick";
+
+/// Endpoints named to Envoy: the first is used, each retry takes the next. More than a route's retries are of no use.
+pub const ENDPOINTS_MAX: usize = 4;
+
+/// The largest answer that is read. A sidecar that knows 1000 endpoints answers about 30 KiB.
+pub const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// A serialized `envoy.config.core.v3.GrpcService{envoy_grpc{cluster_name}}`: field 1, length, field 1, length, name.
+///
+/// Envoy parses the upstream argument of a gRPC call as this message first, and a bare cluster name that happens to be
+/// valid protobuf aborts the whole process, so nothing else is ever sent. `None` for a name over 125 bytes, whose
+/// lengths would not be single bytes of ASCII any more ([`crate::config`] refuses those).
+pub fn grpc_service(cluster: &str) -> Option<String> {
+    let inner = u8::try_from(cluster.len()).ok().filter(|length| (1..=125).contains(length))?;
+    let mut service = String::with_capacity(cluster.len() + 4);
+    service.push('\n');
+    service.push(char::from(inner + 2));
+    service.push('\n');
+    service.push(char::from(inner));
+    service.push_str(cluster);
+    Some(service)
+}
+
+/// What is asked, besides the keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The request's `x-request-id`.
+    pub request_id: &'a str,
+    /// Name of the model definition.
+    pub model: &'a str,
+    /// Tokens in one block.
+    pub block_tokens: u32,
+    /// The client's limit on output tokens.
+    pub output_tokens_max: Option<u64>,
+    /// The pick is not followed.
+    pub observe: bool,
+}
+
+/// Encodes a pick of at most `keys_max` keys.
+pub fn encode(question: Question<'_>, prompt: &PromptKeys, keys_max: usize) -> Vec<u8> {
+    PickRequest {
+        request_id: question.request_id.to_owned(),
+        model: question.model.to_owned(),
+        block_keys: prompt.keys.iter().take(keys_max).map(|key| key.0).collect(),
+        token_count: prompt.token_count as u64,
+        block_tokens: question.block_tokens,
+        output_tokens_max: question.output_tokens_max.unwrap_or(0),
+        candidates: Vec::new(),
+        observe: question.observe,
+    }
+    .encode_to_vec()
+}
+
+/// A usable answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Names the pick in reports; 0: no report is wanted.
+    pub pick_id: u64,
+    /// Best endpoint.
+    pub first: String,
+    /// Leading blocks of the prompt that it holds.
+    pub match_blocks: u32,
+    /// The steering header's value: at most [`ENDPOINTS_MAX`] endpoints, comma separated, best first.
+    pub header: String,
+}
+
+/// Decodes an answer. `Ok(None)`: the sidecar recommends nothing. Entries that are no literal `IP:port` are left out:
+/// Envoy's load balancer could not use them, and nothing else may get into a header.
+pub fn decode(message: &[u8]) -> Result<Option<Answer>, prost::DecodeError> {
+    let response = PickResponse::decode(message)?;
+    let mut usable = response
+        .endpoints
+        .into_iter()
+        .filter(|endpoint| endpoint.address.parse::<SocketAddr>().is_ok())
+        .take(ENDPOINTS_MAX);
+    let Some(first) = usable.next() else { return Ok(None) };
+    let mut header = first.address.clone();
+    for endpoint in usable {
+        header.push(',');
+        header.push_str(&endpoint.address);
+    }
+    let answer = Answer {
+        pick_id: response.pick_id,
+        first: first.address,
+        match_blocks: first.match_blocks,
+        header,
+    };
+    Ok(Some(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use warmpath_core::block::BlockKey;
+    use warmpath_proto::v1::ScoredEndpoint;
+
+    #[test]
+    fn service_is_the_protobuf_that_envoy_wants() {
+        assert_eq!(grpc_service("warmpath_pick").unwrap().as_bytes(), b"\x0a\x0f\x0a\x0dwarmpath_pick");
+        assert_eq!(grpc_service(""), None);
+        assert!(grpc_service(&"x".repeat(125)).is_some());
+        assert_eq!(grpc_service(&"x".repeat(126)), None);
+    }
+
+    #[test]
+    fn a_pick_carries_the_first_keys() {
+        let prompt = PromptKeys { keys: (1..=5).map(BlockKey).collect(), token_count: 90 };
+        let question = Question {
+            request_id: "r",
+            model: "m",
+            block_tokens: 16,
+            output_tokens_max: Some(7),
+            observe: true,
+        };
+        let request = PickRequest::decode(encode(question, &prompt, 3).as_slice()).unwrap();
+        assert_eq!(request.block_keys, [1, 2, 3]);
+        assert_eq!((request.token_count, request.block_tokens, request.output_tokens_max), (90, 16, 7));
+        assert_eq!((request.request_id.as_str(), request.model.as_str()), ("r", "m"));
+        assert!(request.observe);
+    }
+
+    fn answer(addresses: &[&str]) -> Option<Answer> {
+        let endpoints = addresses.iter().enumerate().map(|(i, address)| ScoredEndpoint {
+            address: (*address).to_owned(),
+            match_blocks: 9 - i as u32,
+            score: 0.5,
+        });
+        decode(&PickResponse { endpoints: endpoints.collect(), pick_id: 4 }.encode_to_vec()).unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_ordered_and_bounded() {
+        let five = answer(&["1.1.1.1:1", "1.1.1.2:1", "[::1]:1", "1.1.1.4:1", "1.1.1.5:1"]).unwrap();
+        assert_eq!(five.header, "1.1.1.1:1,1.1.1.2:1,[::1]:1,1.1.1.4:1");
+        assert_eq!((five.first.as_str(), five.match_blocks, five.pick_id), ("1.1.1.1:1", 9, 4));
+    }
+
+    #[test]
+    fn entries_that_are_no_address_are_left_out() {
+        let answer_ = answer(&["pod-1:8000", "1.1.1.1:1\r\nx: y", "1.1.1.2:1,6.6.6.6:1", "1.1.1.3:1"]).unwrap();
+        assert_eq!((answer_.header.as_str(), answer_.match_blocks), ("1.1.1.3:1", 6));
+        assert_eq!(answer(&["pod-1:8000"]), None);
+        assert_eq!(decode(&[]).unwrap(), None);
+        assert!(decode(b"\xff\xff").is_err());
+    }
+}

@@ -1,0 +1,589 @@
+//! One request: its phases and every transition between them.
+//!
+//! ```text
+//! Idle --headers--> Gone                     not ours, or nothing to steer it by
+//!   \--headers--> Collecting --end of body--> Asking --answer--> Gone
+//!                      \--too large, unreadable, no keys--> Gone
+//! any --log, done--> Over
+//! ```
+//!
+//! While a request is in `Collecting` or `Asking`, Envoy holds what [`Hold`] says. Every way out of these two phases
+//! goes through [`Stream::go`], so a held request is released exactly once: by returning [`Flow::Go`] from the callback
+//! that decides, or by `resume_request` when the answer decides, or by Envoy itself when the stream ends. A callback
+//! that does not belong to the phase changes nothing and is counted.
+//!
+//! Which host calls are legal follows from the phase: request headers can be written in the headers callback and while
+//! `Hold::Headers` lasts; filter state can be written until the stream is over.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use warmpath_core::definition::Mode;
+use warmpath_core::request::{self, Api};
+use warmpath_proto::v1::{PickReport, Stage};
+
+use crate::config::{Config, Steer};
+use crate::host::{GrpcCall, Host, HostResult};
+use crate::metrics::{Counter, Histogram};
+use crate::outcome::{Outcome, Reason};
+use crate::pick::{self, Answer, Question};
+use crate::vm::Vm;
+
+/// Where Envoy's `override_host` policy looks for endpoints.
+pub const ENDPOINT_HEADER: &str = "x-gateway-destination-endpoint";
+/// Marks requests that the filter is done with, for the route that has long timeouts.
+pub const MARK_HEADER: &str = "x-warmpath";
+/// Filter state `wasm.kv_endpoint`: the endpoint list in `steer: filter_state`.
+pub const ENDPOINT_STATE: &str = "kv_endpoint";
+/// Filter state for access logs: [`Outcome::label`].
+pub const REASON_STATE: &str = "warmpath_reason";
+/// Filter state for access logs: matched blocks of the best endpoint, `/`, keys asked for.
+pub const MATCH_STATE: &str = "warmpath_match";
+/// Filter state for access logs: the best endpoint.
+pub const PICKED_STATE: &str = "warmpath_endpoint";
+
+/// Body copies that all observed requests of a VM may hold together, in bytes. A VM's memory never shrinks and ends
+/// at 1 GiB. (Held bodies are Envoy's: the VM sees each only while its keys are made.)
+pub const COPIED_BYTES_MAX: usize = 64 << 20;
+
+/// gRPC status DEADLINE_EXCEEDED.
+const DEADLINE_EXCEEDED: u32 = 4;
+/// Envoy's timers are this coarse.
+const TIMER_SLACK: Duration = Duration::from_millis(1);
+
+/// What Envoy shall do with the request after a callback.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// Go on.
+    Go,
+    /// Wait.
+    Hold,
+}
+
+/// What Envoy holds back until the filter is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hold {
+    /// Headers and body (`steer: header`).
+    Headers,
+    /// The body; the headers wait in the `buffer` filter (`steer: filter_state`).
+    Body,
+    /// Nothing: the request is only observed.
+    Nothing,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// No callback yet.
+    Idle,
+    /// The body arrives. `copy` is used when nothing is held; `bytes` is the body's length so far.
+    Collecting { api: Api, hold: Hold, bytes: usize, copy: Vec<u8> },
+    /// The sidecar has been asked for an endpoint by `keys` keys.
+    Asking { token: u32, hold: Hold, keys: usize, asked: Duration, body_end: Duration },
+    /// The request is on its way; nothing more is done to it.
+    Gone,
+    /// The stream has ended.
+    Over,
+}
+
+impl Phase {
+    fn holds(&self) -> Hold {
+        match self {
+            Self::Collecting { hold, .. } | Self::Asking { hold, .. } => *hold,
+            Self::Idle | Self::Gone | Self::Over => Hold::Nothing,
+        }
+    }
+
+    fn held(&self) -> bool {
+        self.holds() != Hold::Nothing
+    }
+}
+
+/// What has to be reported of a pick.
+#[derive(Debug)]
+struct Pick {
+    id: u64,
+    endpoint: String,
+    status: u32,
+    first_byte_us: u64,
+}
+
+/// What the callout passes on so that the sidecar's logs can be matched with the client's.
+#[derive(Default, Debug)]
+struct Trace {
+    request_id: Vec<u8>,
+    traceparent: Vec<u8>,
+}
+
+/// One request.
+pub struct Stream {
+    vm: Rc<Vm>,
+    phase: Phase,
+    headers_end: Duration,
+    trace: Trace,
+    pick: Option<Pick>,
+}
+
+impl Stream {
+    /// A request of which nothing is known yet.
+    pub fn new(vm: Rc<Vm>) -> Self {
+        Self { vm, phase: Phase::Idle, headers_end: Duration::ZERO, trace: Trace::default(), pick: None }
+    }
+
+    /// The request's headers. Here every header may be read and written.
+    pub fn on_request_headers(&mut self, host: &dyn Host, end_of_stream: bool) -> Flow {
+        if !matches!(self.phase, Phase::Idle) {
+            return self.wrong_phase(host, "request headers");
+        }
+        self.headers_end = host.now();
+        for header in [ENDPOINT_HEADER, MARK_HEADER] {
+            self.strip(host, header);
+        }
+        let config = self.vm.config();
+        let marks = config.as_ref().is_none_or(|config| config.steer == Steer::Header);
+        match self.admit(host, config.as_deref(), end_of_stream) {
+            Ok((api, hold)) => {
+                if marks && hold == Hold::Nothing {
+                    self.mark(host, "passed");
+                }
+                self.go(host, Phase::Collecting { api, hold, bytes: 0, copy: Vec::new() });
+                if hold == Hold::Headers { Flow::Hold } else { Flow::Go }
+            }
+            Err(reason) => {
+                if marks {
+                    self.mark(host, "passed");
+                }
+                self.pass(host, reason)
+            }
+        }
+    }
+
+    /// Part of the body. `bytes` is the whole body so far while it is held, else this part alone.
+    pub fn on_request_body(&mut self, host: &dyn Host, bytes: usize, end_of_stream: bool) -> Flow {
+        match &self.phase {
+            Phase::Collecting { .. } => {}
+            Phase::Gone => return Flow::Go,
+            _ => return self.wrong_phase(host, "request body"),
+        }
+        if let Err(reason) = self.collect(host, bytes) {
+            return self.pass(host, reason);
+        }
+        match end_of_stream {
+            true => self.ask_or_pass(host),
+            false => self.flow(),
+        }
+    }
+
+    /// The request's trailers: the body before them had no end of its own.
+    pub fn on_request_trailers(&mut self, host: &dyn Host) -> Flow {
+        match &self.phase {
+            Phase::Collecting { .. } => self.ask_or_pass(host),
+            Phase::Gone => Flow::Go,
+            _ => self.wrong_phase(host, "request trailers"),
+        }
+    }
+
+    /// The sidecar's answer, or the failure of the callout: `status` is the gRPC status, `bytes` the message's length.
+    pub fn on_pick_answer(&mut self, host: &dyn Host, token: u32, status: u32, bytes: usize) {
+        let Phase::Asking { token: expected, hold, keys, asked, .. } = self.phase else {
+            self.wrong_phase(host, "pick answer");
+            return;
+        };
+        let Some(config) = self.vm.config().filter(|_| expected == token) else {
+            self.wrong_phase(host, "pick answer");
+            return;
+        };
+        self.vm.record_since(host, Histogram::CalloutUs, asked);
+        let answer = self
+            .judge_callout(host, &config, status, asked)
+            .and_then(|()| self.read_answer(host, bytes))
+            .and_then(|answer| self.steer(host, hold, &answer).map(|()| answer));
+        match answer {
+            Ok(answer) => {
+                self.set_state(host, MATCH_STATE, &format!("{}/{keys}", answer.match_blocks));
+                self.set_state(host, PICKED_STATE, &answer.first);
+                let (outcome, counter) = match hold {
+                    Hold::Nothing => (Outcome::Observed, Counter::Observed),
+                    Hold::Headers | Hold::Body => (Outcome::Steered, Counter::Picks),
+                };
+                self.set_state(host, REASON_STATE, outcome.label());
+                self.vm.count(host, counter);
+                self.go(host, Phase::Gone);
+            }
+            Err(reason) => {
+                self.pass(host, reason);
+            }
+        }
+        if hold != Hold::Nothing {
+            let resumed = host.resume_request();
+            self.checked(host, resumed);
+        }
+    }
+
+    /// The response's headers. A response while the request is held is not the upstream's: Envoy or another filter
+    /// answers (a timeout, a limit), and the request will go nowhere.
+    pub fn on_response_headers(&mut self, host: &dyn Host) {
+        if self.phase.held() {
+            self.vm.count_pass(host, Reason::RepliedEarly);
+            self.set_state(host, REASON_STATE, Reason::RepliedEarly.label());
+            self.go(host, Phase::Gone);
+        }
+        if self.pick.is_none() {
+            return;
+        }
+        let status = self.checked(host, host.response_header(":status")).flatten();
+        let endpoint = self.served_by(host);
+        if let Some(pick) = &mut self.pick {
+            pick.status = status.and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok()).unwrap_or(0);
+            pick.endpoint = endpoint;
+        }
+    }
+
+    /// Part of the response's body; only its first byte is of interest.
+    pub fn on_response_body(&mut self, host: &dyn Host, bytes: usize) {
+        let elapsed = self.elapsed_us(host);
+        match &mut self.pick {
+            Some(pick) if bytes > 0 && pick.first_byte_us == 0 => pick.first_byte_us = elapsed.max(1),
+            _ => return,
+        }
+        self.report(host, Stage::FirstByte);
+    }
+
+    /// The stream is about to be logged: it has ended, however.
+    pub fn on_log(&mut self, host: &dyn Host) {
+        if self.pick.as_ref().is_some_and(|pick| pick.endpoint.is_empty()) {
+            let endpoint = self.served_by(host);
+            if let Some(pick) = &mut self.pick {
+                pick.endpoint = endpoint;
+            }
+        }
+        self.end(host);
+    }
+
+    /// The stream's context goes away.
+    pub fn on_done(&mut self, host: &dyn Host) {
+        self.end(host);
+    }
+
+    /// Whether a request is taken on, or why not.
+    fn admit(
+        &mut self,
+        host: &dyn Host,
+        config: Option<&Config>,
+        end_of_stream: bool,
+    ) -> Result<(Api, Hold), Reason> {
+        let config = config.ok_or(Reason::ConfigError)?;
+        let header = |name| host.request_header(name).map_err(|_| Reason::HostError);
+        if header(":method")?.as_deref() != Some(b"POST") {
+            return Err(Reason::Method);
+        }
+        let path = header(":path")?.unwrap_or_default();
+        let path = std::str::from_utf8(&path).map_err(|_| Reason::Path)?;
+        let path = path.split('?').next().unwrap_or(path);
+        let api = Api::from_path(path).filter(|_| config.paths.iter().any(|held| held == path));
+        let api = api.ok_or(Reason::Path)?;
+        let mode = self.vm.mode(config);
+        if mode == Mode::Off {
+            return Err(Reason::ModeOff);
+        }
+        if !self.vm.models.borrow().ready() {
+            return Err(Reason::NotReady);
+        }
+        match header("content-encoding")? {
+            Some(encoding) if !encoding.eq_ignore_ascii_case(b"identity") => return Err(Reason::ContentEncoding),
+            _ => {}
+        }
+        if end_of_stream {
+            // No body is no JSON either.
+            return Err(request::parse(api, b"").map_or_else(|pass| Reason::Prompt(pass.reason), |_| Reason::HostError));
+        }
+        let length = header("content-length")?.unwrap_or_default();
+        let length = std::str::from_utf8(&length).ok().and_then(|length| length.parse::<u64>().ok());
+        if length.is_some_and(|length| length > config.body_bytes_max.as_u64()) {
+            return Err(Reason::BodyTooLarge);
+        }
+        self.trace = Trace {
+            request_id: header("x-request-id")?.unwrap_or_default(),
+            traceparent: header("traceparent")?.unwrap_or_default(),
+        };
+        let hold = match (mode, config.steer) {
+            (Mode::Steer, Steer::Header) => Hold::Headers,
+            (Mode::Steer, Steer::FilterState) => Hold::Body,
+            (Mode::Observe | Mode::Off, _) => Hold::Nothing,
+        };
+        Ok((api, hold))
+    }
+
+    /// Takes note of the body so far.
+    fn collect(&mut self, host: &dyn Host, seen: usize) -> Result<(), Reason> {
+        let config = self.vm.config().ok_or(Reason::ConfigError)?;
+        let Phase::Collecting { hold, bytes, copy, .. } = &mut self.phase else { return Err(Reason::HostError) };
+        let total = if *hold == Hold::Nothing { bytes.saturating_add(seen) } else { seen };
+        if total as u64 > config.body_bytes_max.as_u64() {
+            return Err(Reason::BodyTooLarge);
+        }
+        if *hold == Hold::Nothing && seen > 0 {
+            if self.vm.copied_bytes.get().saturating_add(seen) > COPIED_BYTES_MAX {
+                return Err(Reason::CopyLimit);
+            }
+            let part = host.request_body(seen).map_err(|_| Reason::HostError)?;
+            self.vm.copied_bytes.set(self.vm.copied_bytes.get() + part.len());
+            copy.extend_from_slice(&part);
+        }
+        *bytes = total;
+        Ok(())
+    }
+
+    /// The body is complete.
+    fn ask_or_pass(&mut self, host: &dyn Host) -> Flow {
+        match self.ask(host) {
+            Ok(asking) => {
+                self.go(host, asking);
+                self.flow()
+            }
+            Err(reason) => self.pass(host, reason),
+        }
+    }
+
+    /// Makes the keys and sends the pick; the phase that waits for its answer.
+    fn ask(&mut self, host: &dyn Host) -> Result<Phase, Reason> {
+        let config = self.vm.config().ok_or(Reason::ConfigError)?;
+        let Phase::Collecting { api, hold, bytes, copy } = &mut self.phase else { return Err(Reason::HostError) };
+        let body_end = host.now();
+        if !self.vm.breaker.borrow_mut().allow(&config.breaker, body_end) {
+            return Err(Reason::BreakerOpen);
+        }
+        let (api, hold) = (*api, *hold);
+        let body = match hold {
+            Hold::Nothing => std::mem::take(copy),
+            _ if *bytes == 0 => Vec::new(),
+            _ => host.request_body(*bytes).map_err(|_| Reason::HostError)?,
+        };
+        self.give_back(if hold == Hold::Nothing { body.len() } else { 0 });
+        let (message, keys) = self.question(host, &config, api, &body, hold == Hold::Nothing)?;
+        self.vm.record_since(host, Histogram::KeysUs, body_end);
+        let asked = host.now();
+        let token = self.send(host, &config, &message)?;
+        Ok(Phase::Asking { token, hold, keys, asked, body_end })
+    }
+
+    /// The encoded pick for a body and the number of its keys.
+    fn question(
+        &self,
+        host: &dyn Host,
+        config: &Config,
+        api: Api,
+        body: &[u8],
+        observe: bool,
+    ) -> Result<(Vec<u8>, usize), Reason> {
+        let request_id = String::from_utf8_lossy(&self.trace.request_id);
+        let unkeyed = |pass: warmpath_core::pass::Pass| {
+            log::debug!("request {request_id}: {pass}");
+            Reason::Prompt(pass.reason)
+        };
+        let request = request::parse(api, body).map_err(unkeyed)?;
+        let models = self.vm.models.borrow();
+        let model = models.serving(request.model.as_deref())?;
+        let prompt = model.keys(&request).map_err(unkeyed)?;
+        if prompt.keys.len() > config.keys_max {
+            self.vm.count(host, Counter::KeysTruncated);
+        }
+        let question = Question {
+            request_id: &request_id,
+            model: &model.definition().name,
+            block_tokens: model.definition().block_tokens,
+            output_tokens_max: request.output_tokens_max,
+            observe,
+        };
+        let message = pick::encode(question, &prompt, config.keys_max);
+        Ok((message, prompt.keys.len().min(config.keys_max)))
+    }
+
+    fn send(&self, host: &dyn Host, config: &Config, message: &[u8]) -> Result<u32, Reason> {
+        let service = pick::grpc_service(&config.pick_cluster).ok_or(Reason::ConfigError)?;
+        let metadata = [("x-request-id", &self.trace.request_id), ("traceparent", &self.trace.traceparent)];
+        let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
+        let call = GrpcCall {
+            service: &service,
+            method: pick::PICK_METHOD,
+            metadata: metadata.map(|(name, value)| (name, value.as_slice())).collect(),
+            message,
+            timeout: config.callout_timeout,
+        };
+        // Refused by Envoy: no such cluster, no endpoint, or its circuit breaker is full. No answer will come.
+        host.grpc_call(&call).map_err(|error| {
+            log::debug!("pick: {error}");
+            Reason::CalloutError
+        })
+    }
+
+    /// Whether the callout went well. Envoy gives UNAVAILABLE for its own timeouts as for refused connections, so the
+    /// clock tells them apart.
+    fn judge_callout(
+        &self,
+        host: &dyn Host,
+        config: &Config,
+        status: u32,
+        asked: Duration,
+    ) -> Result<(), Reason> {
+        let mut breaker = self.vm.breaker.borrow_mut();
+        let now = host.now();
+        if status == 0 {
+            breaker.answered();
+            return Ok(());
+        }
+        let waited = now.saturating_sub(asked) + TIMER_SLACK;
+        if status == DEADLINE_EXCEEDED || waited >= config.callout_timeout {
+            if breaker.timed_out(&config.breaker, now) {
+                log::warn!("the sidecar does not answer; it is not asked for {:?}", config.breaker.open_for);
+                self.vm.count(host, Counter::BreakerOpened);
+            }
+            return Err(Reason::CalloutTimeout);
+        }
+        breaker.answered();
+        Err(Reason::CalloutError)
+    }
+
+    /// Reads the sidecar's answer and takes note of what has to be reported.
+    fn read_answer(&mut self, host: &dyn Host, bytes: usize) -> Result<Answer, Reason> {
+        if bytes > pick::ANSWER_BYTES_MAX {
+            return Err(Reason::CalloutError);
+        }
+        let message = match bytes {
+            0 => Vec::new(),
+            _ => host.grpc_message(bytes).map_err(|_| Reason::HostError)?,
+        };
+        let answer = pick::decode(&message).map_err(|_| Reason::CalloutError)?.ok_or(Reason::NoEndpoints)?;
+        self.pick = (answer.pick_id != 0).then_some(Pick {
+            id: answer.pick_id,
+            endpoint: String::new(),
+            status: 0,
+            first_byte_us: 0,
+        });
+        Ok(answer)
+    }
+
+    /// Writes the endpoints where Envoy's load balancer will look for them.
+    fn steer(&self, host: &dyn Host, hold: Hold, answer: &Answer) -> Result<(), Reason> {
+        let failed = |_| Reason::HostError;
+        match hold {
+            Hold::Headers => {
+                host.set_request_header(ENDPOINT_HEADER, Some(&answer.header)).map_err(failed)?;
+                self.mark(host, "steered");
+                Ok(())
+            }
+            Hold::Body => host.set_property(ENDPOINT_STATE, &answer.header).map_err(failed),
+            Hold::Nothing => Ok(()),
+        }
+    }
+
+    /// Lets the request go on unsteered. (After an answer, the caller resumes it.)
+    fn pass(&mut self, host: &dyn Host, reason: Reason) -> Flow {
+        if self.phase.holds() == Hold::Headers {
+            self.mark(host, "passed");
+        }
+        if reason == Reason::HostError {
+            self.vm.count(host, Counter::HostErrors);
+        }
+        self.vm.count_pass(host, reason);
+        self.set_state(host, REASON_STATE, Outcome::Passed(reason).label());
+        self.go(host, Phase::Gone);
+        Flow::Go
+    }
+
+    fn end(&mut self, host: &dyn Host) {
+        match self.phase {
+            Phase::Over => return,
+            Phase::Collecting { .. } | Phase::Asking { .. } => self.vm.count_pass(host, Reason::ClientGone),
+            Phase::Idle | Phase::Gone => {}
+        }
+        self.report(host, Stage::End);
+        self.pick = None;
+        self.go(host, Phase::Over);
+    }
+
+    /// The only place where the phase changes.
+    fn go(&mut self, host: &dyn Host, next: Phase) {
+        let old = std::mem::replace(&mut self.phase, next);
+        if let Phase::Collecting { copy, .. } = &old {
+            self.give_back(copy.len());
+        }
+        match (old.held(), self.phase.held()) {
+            (false, true) => self.vm.count(host, Counter::Held),
+            (true, false) => {
+                self.vm.count(host, Counter::Released);
+                if let Phase::Asking { body_end, .. } = old {
+                    self.vm.record_since(host, Histogram::HeldUs, body_end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What the phase means for the callback that has just run.
+    fn flow(&self) -> Flow {
+        if self.phase.held() { Flow::Hold } else { Flow::Go }
+    }
+
+    fn wrong_phase(&self, host: &dyn Host, callback: &str) -> Flow {
+        log::debug!("{callback} in phase {:?}: ignored", self.phase);
+        self.vm.count(host, Counter::WrongPhase);
+        self.flow()
+    }
+
+    fn give_back(&self, copied: usize) {
+        self.vm.copied_bytes.set(self.vm.copied_bytes.get().saturating_sub(copied));
+    }
+
+    /// A client could choose its own endpoint or route by sending our headers.
+    fn strip(&self, host: &dyn Host, header: &str) {
+        // Looked up first: every write makes Envoy look for the route anew.
+        if let Some(Some(_)) = self.checked(host, host.request_header(header)) {
+            let removed = host.set_request_header(header, None);
+            self.checked(host, removed);
+        }
+    }
+
+    fn mark(&self, host: &dyn Host, value: &str) {
+        let marked = host.set_request_header(MARK_HEADER, Some(value));
+        self.checked(host, marked);
+    }
+
+    fn set_state(&self, host: &dyn Host, key: &str, value: &str) {
+        let set = host.set_property(key, value);
+        self.checked(host, set);
+    }
+
+    fn served_by(&self, host: &dyn Host) -> String {
+        let address = self.checked(host, host.property(&["upstream", "address"])).flatten();
+        address.and_then(|address| String::from_utf8(address).ok()).unwrap_or_default()
+    }
+
+    fn report(&self, host: &dyn Host, stage: Stage) {
+        let Some(pick) = &self.pick else { return };
+        let report = PickReport {
+            pick_id: pick.id,
+            endpoint: pick.endpoint.clone(),
+            stage: stage.into(),
+            status: pick.status,
+            first_byte_us: pick.first_byte_us,
+            duration_us: if stage == Stage::End { self.elapsed_us(host) } else { 0 },
+        };
+        if !self.vm.reports.borrow_mut().push(report) {
+            self.vm.count(host, Counter::ReportsDropped);
+        }
+    }
+
+    fn elapsed_us(&self, host: &dyn Host) -> u64 {
+        u64::try_from(host.now().saturating_sub(self.headers_end).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A result whose failure changes nothing but a counter.
+    fn checked<T>(&self, host: &dyn Host, result: HostResult<T>) -> Option<T> {
+        result
+            .inspect_err(|error| {
+                log::warn!("{error}");
+                self.vm.count(host, Counter::HostErrors);
+            })
+            .ok()
+    }
+}
