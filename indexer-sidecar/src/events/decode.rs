@@ -1,0 +1,370 @@
+//! Payload of a batch -> events, in every layout that vLLM, SGLang and TensorRT-LLM have sent.
+//!
+//! A batch is `[ts, [event, ...], rank]`, or the same as a map. An event is an array (`[tag, field, ...]`, vLLM up
+//! to 0.23 and older SGLang), whose length grew with the releases, or a map (`{"type": tag, ...}`, since 0.24), in
+//! which fields that are at their default may be missing. Fields that we do not know are skipped. Order inside a
+//! batch matters and is kept.
+//!
+//! One event that is malformed or unknown becomes an [`EventError`] in its place; the others are not lost.
+
+use super::event::{Event, EngineHash, ExtraKeys, GroupKind, Medium, Removed, Stored};
+use super::msgpack::{Malformed, Reader};
+use rmp::Marker;
+
+/// One published message: everything that changed in one step of the scheduler.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Batch {
+    /// Seconds since 1970, by the publisher's clock.
+    pub ts: f64,
+    /// In the order in which they happened.
+    pub events: Vec<Result<Event, EventError>>,
+    /// Data-parallel rank, where the publisher says so. Informative: a stream's rank is that of its connection.
+    pub rank: Option<u32>,
+}
+
+/// The payload is not a batch: what it said is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BatchError {
+    /// It does not have a batch's shape.
+    #[error("not a batch of events: {0}")]
+    Malformed(#[from] Malformed),
+    /// It has more than [`EVENTS_MAX`] events.
+    #[error("{0} events in one batch, at most {EVENTS_MAX} are taken")]
+    TooManyEvents(usize),
+}
+
+/// Why one event of a batch was skipped.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EventError {
+    /// Its type is none that we know.
+    #[error("unknown event type {0:?}")]
+    UnknownType(String),
+    /// A field has another type or is missing.
+    #[error("field {field:?}: {cause}")]
+    Field {
+        /// Name of the field.
+        field: &'static str,
+        /// What is wrong with it.
+        cause: Malformed,
+    },
+    /// Its tokens are strings or pairs, from which no key can be made.
+    #[error("token_ids are not numbers")]
+    Tokens,
+    /// It is neither an array nor a map, or it does not end.
+    #[error("not an event: {0}")]
+    Shape(Malformed),
+}
+
+impl EventError {
+    /// Value of the metric's label `reason`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownType(_) => "unknown_type",
+            Self::Field { .. } => "malformed_field",
+            Self::Tokens => "tokens_not_numbers",
+            Self::Shape(_) => "malformed",
+        }
+    }
+}
+
+/// Longest part of an unknown type's name that an error repeats, in characters: it goes into logs.
+const TYPE_NAME_CHARS: usize = 64;
+
+/// Most events in one batch. A scheduler step changes at most a few blocks per request, some thousands in all; an
+/// event that is one byte on the wire is two hundred in memory, so a payload of nothing else must not be taken whole.
+pub const EVENTS_MAX: usize = 1 << 16;
+
+/// Decodes one payload.
+///
+/// Memory: at most 24 bytes per byte of payload plus [`EVENTS_MAX`] events, whatever the lengths inside it claim.
+pub fn decode(payload: &[u8]) -> Result<Batch, BatchError> {
+    let mut reader = Reader::new(payload);
+    let mut batch = Batch { ts: 0.0, events: Vec::new(), rank: None };
+    match reader.peek()? {
+        Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {
+            for _ in 0..reader.map()? {
+                match reader.str()? {
+                    "ts" => batch.ts = reader.f64()?,
+                    "events" => batch.events = events(&mut reader)?,
+                    "data_parallel_rank" | "attn_dp_rank" => batch.rank = rank(&mut reader)?,
+                    _ => drop(reader.skip()?),
+                }
+            }
+        }
+        _ => {
+            let len = reader.array()?;
+            if len < 2 {
+                return Err(Malformed::Truncated.into());
+            }
+            batch.ts = reader.f64()?;
+            batch.events = events(&mut reader)?;
+            if len > 2 {
+                batch.rank = rank(&mut reader)?;
+            }
+            for _ in 3..len {
+                reader.skip()?;
+            }
+        }
+    }
+    Ok(batch)
+}
+
+fn rank(reader: &mut Reader<'_>) -> Result<Option<u32>, Malformed> {
+    if reader.nil()? { Ok(None) } else { reader.u32().map(Some) }
+}
+
+fn events(reader: &mut Reader<'_>) -> Result<Vec<Result<Event, EventError>>, BatchError> {
+    let len = reader.array()?;
+    if len > EVENTS_MAX {
+        return Err(BatchError::TooManyEvents(len));
+    }
+    let mut events = Vec::new();
+    for _ in 0..len {
+        let bytes = reader.skip()?;
+        events.push(event(bytes));
+    }
+    Ok(events)
+}
+
+/// Decodes one event from its own bytes.
+fn event(bytes: &[u8]) -> Result<Event, EventError> {
+    let reader = Reader::new(bytes);
+    match reader.peek().map_err(EventError::Shape)? {
+        Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => map_event(reader),
+        Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => array_event(reader),
+        other => Err(EventError::Shape(Malformed::Type(other.to_u8()))),
+    }
+}
+
+fn unknown(tag: &str) -> EventError {
+    EventError::UnknownType(tag.chars().take(TYPE_NAME_CHARS).collect())
+}
+
+const STORED_FIELDS: [&str; 11] = [
+    "block_hashes",
+    "parent_block_hash",
+    "token_ids",
+    "block_size",
+    "lora_id",
+    "medium",
+    "lora_name",
+    "extra_keys",
+    "group_idx",
+    "kv_cache_spec_kind",
+    "kv_cache_spec_sliding_window",
+];
+const REMOVED_FIELDS: [&str; 3] = ["block_hashes", "medium", "group_idx"];
+
+fn array_event(mut reader: Reader<'_>) -> Result<Event, EventError> {
+    let len = reader.array().map_err(EventError::Shape)?;
+    if len == 0 {
+        return Err(EventError::Shape(Malformed::Truncated));
+    }
+    let tag = reader.str().map_err(|cause| EventError::Field { field: "type", cause })?;
+    let fields: &[&'static str] = match tag {
+        "BlockStored" => &STORED_FIELDS,
+        "BlockRemoved" => &REMOVED_FIELDS,
+        "AllBlocksCleared" => &[],
+        other => return Err(unknown(other)),
+    };
+    let mut found = Fields::default();
+    for index in 1..len {
+        match fields.get(index - 1) {
+            Some(field) => found.read(field, &mut reader)?,
+            None => drop(reader.skip().map_err(EventError::Shape)?),
+        }
+    }
+    found.event(tag)
+}
+
+fn map_event(mut reader: Reader<'_>) -> Result<Event, EventError> {
+    let len = reader.map().map_err(EventError::Shape)?;
+    // The tag need not come first: take it in a pass of its own.
+    let mut tag = None;
+    let mut look = reader;
+    for _ in 0..len {
+        let key = look.str().map_err(EventError::Shape)?;
+        if key == "type" {
+            tag = Some(look.str().map_err(|cause| EventError::Field { field: "type", cause })?);
+        } else {
+            look.skip().map_err(EventError::Shape)?;
+        }
+    }
+    let tag = tag.ok_or(EventError::Field { field: "type", cause: Malformed::Truncated })?;
+    if !matches!(tag, "BlockStored" | "BlockRemoved" | "AllBlocksCleared") {
+        return Err(unknown(tag));
+    }
+    let mut found = Fields::default();
+    for _ in 0..len {
+        let key = reader.str().map_err(EventError::Shape)?;
+        found.read(key, &mut reader)?;
+    }
+    found.event(tag)
+}
+
+/// Fields of an event as they come, in any order.
+#[derive(Default)]
+struct Fields<'a> {
+    hashes: Option<Vec<EngineHash>>,
+    parent: Option<EngineHash>,
+    tokens: Option<Vec<u32>>,
+    block_tokens: Option<u32>,
+    lora_id: Option<u64>,
+    lora: Option<&'a str>,
+    medium: Option<Medium>,
+    group: Option<u32>,
+    kind: Option<GroupKind>,
+    extra: Vec<ExtraKeys>,
+    salt: Option<&'a str>,
+    lookahead: bool,
+    multimodal: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads the value of `field`; one that we do not know, or nil, is skipped.
+    fn read(&mut self, field: &str, reader: &mut Reader<'a>) -> Result<(), EventError> {
+        if reader.nil().map_err(EventError::Shape)? {
+            return Ok(());
+        }
+        let name = STORED_FIELDS.iter().chain(&["cache_salt", "lookahead_token_ids", "mm_keys", "metadata"]);
+        let name = name.copied().find(|name| *name == field).unwrap_or("unknown");
+        self.value(name, reader).map_err(|cause| match name {
+            "token_ids" => EventError::Tokens,
+            field => EventError::Field { field, cause },
+        })
+    }
+
+    fn value(&mut self, name: &str, reader: &mut Reader<'a>) -> Result<(), Malformed> {
+        match name {
+            "block_hashes" => self.hashes = Some(list(reader, hash)?),
+            "parent_block_hash" => self.parent = Some(hash(reader)?),
+            "token_ids" => self.tokens = Some(list(reader, Reader::u32)?),
+            "block_size" => self.block_tokens = Some(reader.u32()?),
+            "lora_id" => self.lora_id = Some(reader.int_bits()?),
+            "medium" => self.medium = Some(Medium::from_name(reader.str()?)),
+            // Older SGLang has a map of metadata where vLLM has the adapter's name.
+            "lora_name" | "metadata" => match reader.peek()? {
+                Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => self.metadata(reader)?,
+                _ => self.lora = Some(reader.str()?),
+            },
+            "extra_keys" => self.extra = list(reader, extra_keys)?,
+            "group_idx" => self.group = Some(reader.u32()?),
+            "kv_cache_spec_kind" => self.kind = Some(GroupKind::from_name(reader.str()?)),
+            "cache_salt" => match reader.peek()? {
+                Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => self.metadata(reader)?,
+                _ => self.salt = Some(reader.str()?),
+            },
+            "lookahead_token_ids" => self.lookahead = reader.skip()?.len() > 1,
+            "mm_keys" => self.multimodal = reader.skip()?.len() > 1,
+            _ => drop(reader.skip()?),
+        }
+        Ok(())
+    }
+
+    fn metadata(&mut self, reader: &mut Reader<'a>) -> Result<(), Malformed> {
+        for _ in 0..reader.map()? {
+            let key = reader.str()?;
+            if reader.nil()? {
+                continue;
+            }
+            match key {
+                "cache_salt" => self.salt = Some(reader.str()?),
+                "lora_name" => self.lora = Some(reader.str()?),
+                _ => drop(reader.skip()?),
+            }
+        }
+        Ok(())
+    }
+
+    fn event(self, tag: &str) -> Result<Event, EventError> {
+        if tag == "AllBlocksCleared" {
+            return Ok(Event::Cleared);
+        }
+        let missing = |field| EventError::Field { field, cause: Malformed::Truncated };
+        let medium = self.medium.unwrap_or(Medium::Gpu);
+        let hashes = self.hashes.ok_or(missing("block_hashes"))?;
+        if tag == "BlockRemoved" {
+            return Ok(Event::Removed(Removed { hashes, medium, group: self.group }));
+        }
+        let extra = if self.multimodal { vec![ExtraKeys::Unkeyable; hashes.len()] } else { self.extra };
+        Ok(Event::Stored(Stored {
+            hashes,
+            parent: self.parent,
+            tokens: self.tokens.ok_or(missing("token_ids"))?,
+            block_tokens: self.block_tokens.ok_or(missing("block_size"))?,
+            lora_id: self.lora_id,
+            lora: self.lora.map(Box::from),
+            medium,
+            group: self.group,
+            kind: self.kind,
+            extra,
+            salt: self.salt.map(Box::from),
+            lookahead: self.lookahead,
+        }))
+    }
+}
+
+/// Reads an array of values. Grows with what is there, not with what the header claims.
+fn list<'a, T>(
+    reader: &mut Reader<'a>,
+    mut read: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let len = reader.array()?;
+    // An element is at least a byte, so the header cannot ask for more than the payload's own length.
+    let mut values = Vec::with_capacity(len.min(reader.remaining()));
+    for _ in 0..len {
+        values.push(read(reader)?);
+    }
+    Ok(values)
+}
+
+fn hash(reader: &mut Reader<'_>) -> Result<EngineHash, Malformed> {
+    let marker = reader.peek()?;
+    match marker {
+        Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => {
+            EngineHash::from_digest(reader.bin()?).ok_or(Malformed::Type(marker.to_u8()))
+        }
+        _ => Ok(EngineHash(u128::from(reader.int_bits()?))),
+    }
+}
+
+fn extra_keys(reader: &mut Reader<'_>) -> Result<ExtraKeys, Malformed> {
+    if reader.nil()? {
+        return Ok(ExtraKeys::None);
+    }
+    let mut keys = ExtraKeys::None;
+    for _ in 0..reader.array()? {
+        let text = match reader.peek()? {
+            Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => Some(reader.str()?),
+            _ => {
+                reader.skip()?;
+                None
+            }
+        };
+        keys = match (keys, text) {
+            (ExtraKeys::None, Some(text)) => ExtraKeys::Texts(vec![text.into()]),
+            (ExtraKeys::Texts(mut texts), Some(text)) => {
+                texts.push(text.into());
+                ExtraKeys::Texts(texts)
+            }
+            _ => ExtraKeys::Unkeyable,
+        };
+    }
+    Ok(keys)
+}
+
+/// Fuzz body: any bytes decode or fail, and what comes out is never larger than what went in.
+pub fn fuzz_decode(payload: &[u8]) {
+    let Ok(batch) = decode(payload) else { return };
+    assert!(batch.events.len() <= EVENTS_MAX.min(payload.len()), "more events than bytes");
+    let elements: usize = batch.events.iter().flatten().map(elements).sum();
+    assert!(elements <= payload.len(), "{elements} elements out of {} bytes", payload.len());
+}
+
+fn elements(event: &Event) -> usize {
+    match event {
+        Event::Stored(stored) => stored.hashes.len() + stored.tokens.len(),
+        Event::Removed(removed) => removed.hashes.len(),
+        Event::Cleared => 0,
+    }
+}

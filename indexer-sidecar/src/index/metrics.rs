@@ -1,0 +1,55 @@
+//! Counters of the index.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::admission::Skip;
+
+/// Label of [`IndexMetrics::skipped`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct SkipLabels {
+    reason: &'static str,
+}
+
+/// What went into the index and out of it.
+#[derive(Default)]
+pub struct IndexMetrics {
+    /// Copies of blocks taken in.
+    pub admissions: Counter,
+    /// Copies of blocks that publishers removed.
+    pub evictions: Counter,
+    /// Entries held.
+    pub blocks: Gauge,
+    /// Most entries that may be held.
+    pub blocks_max: Gauge,
+    /// Stored blocks that were not taken in, by [`Skip::reason`].
+    pub skipped: Family<SkipLabels, Counter>,
+}
+
+impl IndexMetrics {
+    /// Adds all metrics to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("warmpath_index");
+        registry.register("admissions", "Copies of blocks taken in", self.admissions.clone());
+        registry.register("evictions", "Copies of blocks that publishers removed", self.evictions.clone());
+        registry.register("blocks", "Entries held: distinct publisher, group, medium and engine hash", self.blocks.clone());
+        registry.register("blocks_max", "Most entries that may be held", self.blocks_max.clone());
+        registry.register("skipped_blocks", "Stored blocks that were not taken in", self.skipped.clone());
+    }
+
+    /// Stored blocks that were skipped for one reason.
+    pub fn skipped(&self, reason: &'static str) -> u64 {
+        self.skipped.get_or_create(&SkipLabels { reason }).get()
+    }
+
+    pub(super) fn count(&self, admitted: u64, evicted: u64, skipped: Option<(Skip, u64)>) {
+        self.admissions.inc_by(admitted);
+        self.evictions.inc_by(evicted);
+        if let Some((skip, blocks)) = skipped {
+            self.skipped.get_or_create(&SkipLabels { reason: skip.reason() }).inc_by(blocks);
+        }
+    }
+}
