@@ -1,0 +1,316 @@
+//! The configuration file: YAML (JSON is YAML), parsed once into checked types.
+//!
+//! Unknown keys are rejected with their path. Every error names the file, the path in it, and what to do. Durations
+//! and sizes carry units (`50ms`, `64MiB`). Relative paths are relative to the configuration file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use warmpath_core::definition::{Mode, SaltRule};
+
+use crate::index::BLOCKS_MAX_DEFAULT;
+
+mod check;
+
+/// The whole file, checked.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What filters shall do with requests. Applied while running.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Where picks are asked for.
+    #[serde(default)]
+    pub pick: PickConfig,
+    /// Where filters fetch model definitions and their files.
+    #[serde(default)]
+    pub assets: AssetsConfig,
+    /// Metrics, probes and the mode switch.
+    #[serde(default)]
+    pub admin: AdminConfig,
+    /// Seed of the key space, 1 to 16 hex digits. Secret: without it keys say nothing about the text behind them.
+    #[serde(default)]
+    seed: Option<String>,
+    /// A file that holds the seed, in place of `seed`.
+    #[serde(default)]
+    seed_file: Option<PathBuf>,
+    /// The models that are served. Applied while running.
+    pub models: Vec<ModelConfig>,
+    /// Where the pods are.
+    pub endpoints: EndpointsConfig,
+    /// Bounds of the index.
+    #[serde(default)]
+    pub index: IndexConfig,
+    /// What is logged.
+    #[serde(default)]
+    pub logs: LogsConfig,
+    /// A socket that pods connect to, for engines whose publisher connects instead of binding.
+    #[serde(default)]
+    pub central: Option<CentralConfig>,
+}
+
+/// Sockets of the gRPC service. Either may be null, not both.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PickConfig {
+    /// Path of the Unix socket.
+    pub unix: Option<PathBuf>,
+    /// TCP address; loopback unless there is a reason.
+    pub tcp: Option<SocketAddr>,
+    /// Keys of one pick that are matched; further ones are ignored and counted. 8 bytes of request each.
+    pub keys_max: usize,
+}
+
+impl Default for PickConfig {
+    fn default() -> Self {
+        // 65,536 keys are a million tokens in blocks of 16: longer than any context served today.
+        Self { unix: Some("/run/warmpath/pick.sock".into()), tcp: Some(loopback(9700)), keys_max: 65_536 }
+    }
+}
+
+/// The asset port.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AssetsConfig {
+    /// TCP address; loopback unless there is a reason: the catalog holds the seed.
+    pub listen: SocketAddr,
+    /// The largest tokenizer or template file that is read; every filter VM loads it whole.
+    pub file_bytes_max: ByteSize,
+}
+
+impl Default for AssetsConfig {
+    fn default() -> Self {
+        // The largest tokenizer.json in common use is 34 MB.
+        Self { listen: loopback(9701), file_bytes_max: ByteSize::mib(64) }
+    }
+}
+
+/// The admin port.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// TCP address; loopback unless there is a reason: whoever reaches it can switch the mode.
+    pub listen: SocketAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: loopback(9702) }
+    }
+}
+
+/// One model.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Name of the key space; endpoints refer to it.
+    pub name: String,
+    /// Names in a request's `model` field that mean this model; without this key, its name alone.
+    #[serde(default)]
+    pub served_names: Option<Vec<String>>,
+    /// Also serves requests that name no model. At most one model may.
+    #[serde(default)]
+    pub default: bool,
+    /// Names in a request's `model` field that mean this model with the LoRA adapter of that name.
+    #[serde(default)]
+    pub lora_adapters: Vec<String>,
+    /// Tokens per key block; must equal the engine's block size.
+    pub block_tokens: u32,
+    /// What a request's `cache_salt` does.
+    #[serde(default)]
+    pub cache_salt: SaltRule,
+    /// The longest prompt in tokens.
+    #[serde(default)]
+    pub max_model_len: Option<u32>,
+    /// Path of Hugging Face's `tokenizer.json`.
+    pub tokenizer: PathBuf,
+    /// Path of `tokenizer_config.json`: special tokens, and the chat template when there is no file for it.
+    #[serde(default)]
+    pub tokenizer_config: Option<PathBuf>,
+    /// Path of the Jinja chat template.
+    #[serde(default)]
+    pub chat_template: Option<PathBuf>,
+}
+
+impl ModelConfig {
+    /// Names in a request's `model` field that mean this model without an adapter.
+    pub fn served_names(&self) -> Vec<String> {
+        self.served_names.clone().unwrap_or_else(|| vec![self.name.clone()])
+    }
+}
+
+/// Where the pods are.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointsConfig {
+    /// Path of the endpoints file; it is watched.
+    pub file: PathBuf,
+    /// Time between two resolutions of the DNS names in it.
+    #[serde(default = "default_resolve_every", with = "humantime_serde")]
+    pub resolve_every: Duration,
+}
+
+fn default_resolve_every() -> Duration {
+    Duration::from_secs(5)
+}
+
+/// Bounds of the index.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IndexConfig {
+    /// The most entries (publisher, group, medium, block) in all; stores beyond it are not credited, and counted.
+    pub blocks_max: usize,
+}
+
+impl Default for IndexConfig {
+    fn default() -> Self {
+        Self { blocks_max: BLOCKS_MAX_DEFAULT }
+    }
+}
+
+/// What is logged.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogsConfig {
+    /// The least severe level that is written.
+    pub level: Level,
+    /// One line "Calculated score" per pick and listed endpoint. Applied while running.
+    pub scores: bool,
+    /// Time between two "metrics beat" lines.
+    #[serde(with = "humantime_serde")]
+    pub beat_every: Duration,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self { level: Level::Info, scores: true, beat_every: Duration::from_secs(60) }
+    }
+}
+
+/// Severity of a log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    /// The level's name, as the configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// The central event socket.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CentralConfig {
+    /// ZMQ address to bind, such as `tcp://0.0.0.0:5559`.
+    pub bind: String,
+    /// Topic of a stream to address ("ip:port") of its endpoint. A stream without an entry is not credited.
+    pub topics: BTreeMap<String, String>,
+}
+
+/// What is wrong with a file, where, and what to do.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {at}{}{message}", file.display(), if at.is_empty() { "" } else { ": " })]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// Path in the file, such as `models[0].block_tokens`; empty for the file as a whole.
+    pub at: String,
+    /// What was wrong, and what to do.
+    pub message: String,
+}
+
+impl ConfigError {
+    /// An error at the path `at` of `file`.
+    pub fn new(file: &Path, at: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), at: at.into(), message: message.into() }
+    }
+}
+
+/// Reads and checks the configuration file.
+pub fn load(file: &Path) -> Result<Config, ConfigError> {
+    parse(&read_text(file)?, file)
+}
+
+/// Checks the text of a configuration file; `file` names it in errors, and relative paths start at its directory.
+pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+    let mut config: Config = from_yaml(text, file)?;
+    check::check(&config, file)?;
+    config.resolve_paths(file.parent().unwrap_or(Path::new("")));
+    Ok(config)
+}
+
+impl Config {
+    /// The seed, from the configuration itself or from `seed_file`.
+    pub fn seed(&self, file: &Path) -> Result<u64, ConfigError> {
+        match (&self.seed, &self.seed_file) {
+            (Some(text), _) => check::seed(text).map_err(|message| ConfigError::new(file, "seed", message)),
+            (None, Some(seed_file)) => {
+                let text = read_text(seed_file)?;
+                check::seed(text.trim()).map_err(|message| ConfigError::new(seed_file, "", message))
+            }
+            (None, None) => Err(ConfigError::new(file, "seed", check::SEED_MISSING)),
+        }
+    }
+
+    /// The file that holds the seed, if the configuration does not.
+    pub fn seed_file(&self) -> Option<&Path> {
+        self.seed_file.as_deref()
+    }
+
+    fn resolve_paths(&mut self, dir: &Path) {
+        let models = self.models.iter_mut().flat_map(|model| {
+            [Some(&mut model.tokenizer), model.tokenizer_config.as_mut(), model.chat_template.as_mut()]
+        });
+        let others = [Some(&mut self.endpoints.file), self.seed_file.as_mut(), self.pick.unix.as_mut()];
+        for path in models.chain(others).flatten() {
+            *path = dir.join(&*path);
+        }
+    }
+}
+
+/// Reads a text file; the error names it.
+pub(crate) fn read_text(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file)
+        .map_err(|error| ConfigError::new(file, "", format!("cannot be read: {error}")))
+}
+
+/// Parses YAML or JSON into `T`; errors carry the path of the value that is wrong.
+pub(crate) fn from_yaml<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, ConfigError> {
+    let mut at = String::new();
+    serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            at = match error.path().to_string() {
+                root if root == "." => String::new(),
+                path => path,
+            };
+            error.into_inner()
+        })
+    })
+    .map_err(|error: serde_saphyr::Error| ConfigError::new(file, at, check::plain_message(&error)))
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}

@@ -1,0 +1,225 @@
+//! The gRPC service: `Pick` orders the endpoints of a model for one request, `Report` says what became of it.
+//!
+//! Both answer from memory and wait for nothing but one short lock. [`order`] has the rules; [`socket`] the Unix
+//! socket that Envoy connects to.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tonic::{Request, Response, Status};
+use warmpath_core::block::BlockKey;
+use warmpath_core::definition::Mode;
+use warmpath_proto::v1::indexer_server::Indexer;
+use warmpath_proto::v1::{PickRequest, PickResponse, ReportRequest, ReportResponse, ScoredEndpoint, Stage};
+
+use crate::index::SharedIndex;
+use crate::load::{Known, Load};
+use crate::metrics::{LeftOutLabels, Metrics, Outcome, PickLabels, ReportLabels};
+use crate::state::StateHandle;
+
+pub mod order;
+pub mod socket;
+
+use order::{Candidate, eligible, order};
+
+/// Endpoints in one answer. Envoy takes the first that it knows and goes down the list on retries: nobody retries
+/// more often, and a request header of 16 addresses stays under 400 bytes.
+pub const LISTED_MAX: usize = 16;
+
+/// Bytes of a message besides its keys: names, candidates, framing.
+const MESSAGE_REST_BYTES: usize = 256 * 1024;
+
+/// The largest message that is decoded. Twice the keys that are matched, so that a request with too many of them is
+/// answered by its first ones and counted, not refused.
+pub fn message_bytes_max(keys_max: usize) -> usize {
+    keys_max.saturating_mul(16).saturating_add(MESSAGE_REST_BYTES)
+}
+
+/// The service, cloned into every server.
+#[derive(Clone)]
+pub struct Picker {
+    index: Arc<SharedIndex>,
+    book: Arc<Mutex<Book>>,
+    state: StateHandle,
+    metrics: Arc<Metrics>,
+    keys_max: usize,
+}
+
+/// What picks share: counts and whose turn it is. One lock, so that two picks never see the same counts.
+#[derive(Debug)]
+struct Book {
+    load: Load,
+    turn: usize,
+}
+
+/// What a pick came to, before it is written down.
+struct Picked {
+    outcome: Outcome,
+    listed: Vec<Candidate>,
+    pick_id: u64,
+}
+
+impl Picked {
+    fn nothing(outcome: Outcome) -> Self {
+        Self { outcome, listed: Vec::new(), pick_id: 0 }
+    }
+}
+
+impl Picker {
+    /// A service over `index` that matches at most `keys_max` keys of a request.
+    pub fn new(index: Arc<SharedIndex>, state: StateHandle, metrics: Arc<Metrics>, keys_max: usize) -> Self {
+        // Ids start at the clock, in microseconds: a report that outlives a restart names no pick of this run.
+        let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO);
+        let load = Load::new(since_epoch.as_micros() as u64);
+        Self { index, book: Arc::new(Mutex::new(Book { load, turn: 0 })), state, metrics, keys_max }
+    }
+
+    /// Outstanding picks by endpoint, of endpoints that have any.
+    pub fn outstanding(&self) -> Vec<(String, u32)> {
+        let mut book = self.book();
+        self.expire(&mut book);
+        book.load.counts().map(|(endpoint, count)| (endpoint.to_string(), count)).collect()
+    }
+
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        // A panic while it was held cannot leave more than a wrong count behind.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn expire(&self, book: &mut Book) {
+        let expired = book.load.expire(Instant::now());
+        self.metrics.outstanding_expired.inc_by(expired as u64);
+    }
+
+    fn choose(&self, request: &PickRequest, mode: Mode, known: bool) -> Picked {
+        if mode == Mode::Off {
+            return Picked::nothing(Outcome::Off);
+        }
+        if !known {
+            return Picked::nothing(Outcome::UnknownModel);
+        }
+        let matches = self.index.lookup(&request.model, &self.keys(request));
+        let subset: HashSet<&str> = request.candidates.iter().map(String::as_str).collect();
+        let (found, left_out) = eligible(matches, request.block_tokens, &subset);
+        for (reason, count) in [("block_size", left_out.block_size), ("stream_down", left_out.stream_down)] {
+            if count > 0 {
+                self.metrics.left_out.get_or_create(&LeftOutLabels { reason }).inc_by(count);
+            }
+        }
+        if found.is_empty() {
+            return Picked::nothing(Outcome::NoEndpoint);
+        }
+        let mut book = self.book();
+        self.expire(&mut book);
+        let mut listed: Vec<Candidate> = found
+            .into_iter()
+            .map(|found| Candidate {
+                outstanding: book.load.outstanding(&found.address),
+                match_blocks: found.blocks,
+                address: found.address,
+            })
+            .collect();
+        order(&mut listed, book.turn);
+        listed.truncate(LISTED_MAX);
+        book.turn = book.turn.wrapping_add(1);
+        let first = &listed[0];
+        let outcome = if first.match_blocks > 0 { Outcome::Matched } else { Outcome::Unmatched };
+        let pick_id = if request.observe { 0 } else { self.count(&mut book, first.address.clone()) };
+        Picked { outcome, listed, pick_id }
+    }
+
+    fn keys(&self, request: &PickRequest) -> Vec<BlockKey> {
+        if request.block_keys.len() > self.keys_max {
+            self.metrics.keys_cut.inc();
+        }
+        request.block_keys.iter().take(self.keys_max).copied().map(BlockKey).collect()
+    }
+
+    fn count(&self, book: &mut Book, endpoint: Arc<str>) -> u64 {
+        let (pick_id, forgot) = book.load.add(endpoint, Instant::now());
+        if forgot {
+            self.metrics.outstanding_forgotten.inc();
+        }
+        pick_id
+    }
+}
+
+#[tonic::async_trait]
+impl Indexer for Picker {
+    async fn pick(&self, request: Request<PickRequest>) -> Result<Response<PickResponse>, Status> {
+        let start = Instant::now();
+        let request = request.into_inner();
+        let state = self.state.get();
+        let known = state.catalog.models.iter().any(|model| model.name == request.model);
+        let picked = self.choose(&request, state.catalog.mode, known);
+        let endpoints = scored(&picked.listed, request.block_keys.len());
+        let labels = PickLabels { outcome: picked.outcome.name(), observed: request.observe };
+        self.metrics.picked(&labels, start.elapsed());
+        if state.log_scores {
+            log_scores(&request, &endpoints);
+        }
+        Ok(Response::new(PickResponse { endpoints, pick_id: picked.pick_id }))
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        for report in request.into_inner().reports {
+            let (stage, ended) = match report.stage() {
+                Stage::FirstByte => ("first_byte", false),
+                Stage::End => ("end", true),
+                Stage::Unspecified => ("unspecified", false),
+            };
+            let known = self.book().load.report(report.pick_id, &report.endpoint, ended);
+            let pick = match known {
+                Known::Followed => "followed",
+                Known::Moved => "moved",
+                Known::Unknown => "unknown",
+            };
+            self.metrics.reports.get_or_create(&ReportLabels { stage, pick }).inc();
+            if known == Known::Unknown {
+                continue;
+            }
+            match report.stage() {
+                Stage::FirstByte if report.first_byte_us > 0 => {
+                    self.metrics.first_byte_seconds.observe(seconds(report.first_byte_us));
+                }
+                Stage::End if report.duration_us > 0 => {
+                    self.metrics.request_seconds.observe(seconds(report.duration_us));
+                }
+                _ => {}
+            }
+        }
+        Ok(Response::new(ReportResponse {}))
+    }
+}
+
+fn seconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64()
+}
+
+fn scored(listed: &[Candidate], keys: usize) -> Vec<ScoredEndpoint> {
+    let score = |blocks: u32| if keys == 0 { 0.0 } else { (f64::from(blocks) / keys as f64) as f32 };
+    listed
+        .iter()
+        .map(|candidate| ScoredEndpoint {
+            address: candidate.address.to_string(),
+            match_blocks: candidate.match_blocks,
+            score: score(candidate.match_blocks),
+        })
+        .collect()
+}
+
+/// One line per listed endpoint: operators look for them when they ask why a request went where it went.
+fn log_scores(request: &PickRequest, endpoints: &[ScoredEndpoint]) {
+    for endpoint in endpoints {
+        log::info!(
+            "x-request-id" = request.request_id.as_str(),
+            model = request.model.as_str(),
+            endpoint = endpoint.address.as_str(),
+            score = endpoint.score,
+            match_blocks = endpoint.match_blocks,
+            observe = request.observe;
+            "Calculated score"
+        );
+    }
+}
