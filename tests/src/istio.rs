@@ -88,7 +88,8 @@ impl Manifests {
 /// The string at a JSON pointer.
 pub fn string<'a>(value: &'a Value, pointer: &str) -> Result<&'a str> {
     let found = value.pointer(pointer).and_then(Value::as_str);
-    found.with_context(|| format!("no string at {pointer} of {}/{}", value["kind"], value["metadata"]["name"]))
+    found
+        .with_context(|| format!("no string at {pointer} of {}/{}", value["kind"], value["metadata"]["name"]))
 }
 
 /// Extends the configuration of a gateway pod that has these labels by every WasmPlugin and EnvoyFilter that selects it.

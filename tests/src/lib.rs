@@ -1,4 +1,5 @@
-//! Support of the tests in `tests/`: what an operator applies, read as Istio reads it. Nothing here is a test of its own
-//! subject; the harness crate boots the processes.
+//! Support of the tests in `tests/`: what an operator applies, read as Istio reads it, and an upstream that records. No
+//! tests of the project's own behaviour live here, and no processes: the harness crate boots those.
 
 pub mod istio;
+pub mod recorder;

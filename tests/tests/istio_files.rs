@@ -43,12 +43,18 @@ fn holds_the_kinds_that_an_installation_needs() {
         ("v1", "Service"),
     ]);
     assert_eq!(kinds, expected);
-    let names: BTreeSet<_> =
-        manifests.all().map(|object| (object["kind"].to_string(), object["metadata"]["name"].to_string())).collect();
+    let names: BTreeSet<_> = manifests
+        .all()
+        .map(|object| (object["kind"].to_string(), object["metadata"]["name"].to_string()))
+        .collect();
     assert_eq!(names.len(), manifests.all().count(), "two objects of one kind and name");
     let namespaces: BTreeSet<_> =
         manifests.all().map(|object| string(object, "/metadata/namespace").unwrap()).collect();
-    assert_eq!(namespaces, BTreeSet::from(["default"]), "selectors and plain references stay in one namespace");
+    assert_eq!(
+        namespaces,
+        BTreeSet::from(["default"]),
+        "selectors and plain references stay in one namespace"
+    );
 }
 
 #[test]
@@ -58,7 +64,10 @@ fn everything_selects_the_gateway_by_the_label_of_its_new_pods() {
     assert_eq!(label, serde_json::json!({ "warmpath.dev/gateway": "enabled" }));
     let plugin = manifests.one("WasmPlugin", "warmpath").unwrap();
     assert_eq!(plugin["spec"]["selector"]["matchLabels"], label);
-    assert!(plugin["spec"]["targetRefs"].is_null(), "targetRefs would reach pods that started without the module");
+    assert!(
+        plugin["spec"]["targetRefs"].is_null(),
+        "targetRefs would reach pods that started without the module"
+    );
     assert_eq!(manifests.of_kind("EnvoyFilter").count(), 3);
     for filter in manifests.of_kind("EnvoyFilter") {
         assert_eq!(filter["spec"]["workloadSelector"]["labels"], label, "{}", filter["metadata"]["name"]);
@@ -86,7 +95,8 @@ fn the_gateway_refers_to_the_pod_patch() {
     assert_eq!(gateway["spec"]["gatewayClassName"], "istio");
     let reference = &gateway["spec"]["infrastructure"]["parametersRef"];
     assert_eq!(reference["group"], "");
-    let pod_patch = manifests.one(string(reference, "/kind").unwrap(), string(reference, "/name").unwrap()).unwrap();
+    let pod_patch =
+        manifests.one(string(reference, "/kind").unwrap(), string(reference, "/name").unwrap()).unwrap();
     assert!(pod_patch["data"]["deployment"].is_string());
 }
 
@@ -118,7 +128,8 @@ fn the_pod_patch_mounts_what_both_containers_use() {
         let path = string(&config["models"][0], &format!("/{asset}")).unwrap();
         assert!(path.starts_with(&format!("{}/", mount_path(sidecar, "warmpath-models"))), "{path}");
     }
-    let config_volume = pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "warmpath-config");
+    let config_volume =
+        pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "warmpath-config");
     assert_eq!(config_volume.unwrap()["configMap"]["name"], "warmpath-sidecar");
     assert!(manifests.config_map("warmpath-sidecar", string(&config, "/endpoints/file").unwrap()).is_ok());
 }
@@ -168,7 +179,8 @@ fn services_destination_rule_and_endpoints_mean_the_same_pods() {
 
     let host = gateway::host("vllm", "default");
     assert_eq!(manifests.one("DestinationRule", "vllm").unwrap()["spec"]["host"], host);
-    let merge = patches(&manifests, "CLUSTER").into_iter().find(|patch| patch["patch"]["operation"] == "MERGE");
+    let merge =
+        patches(&manifests, "CLUSTER").into_iter().find(|patch| patch["patch"]["operation"] == "MERGE");
     let cluster = &merge.unwrap()["match"]["cluster"];
     assert_eq!(cluster["service"], host);
     assert_eq!(cluster["portNumber"], normal["spec"]["ports"][0]["port"]);

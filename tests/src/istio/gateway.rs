@@ -26,7 +26,12 @@ pub fn cluster_name(host: &str, port: u64) -> String {
 }
 
 /// Bootstrap of a gateway pod for the Gateway of that name, listening at `listen`.
-pub fn bootstrap(manifests: &Manifests, name: &str, listen: SocketAddr, endpoints: &Endpoints) -> Result<Value> {
+pub fn bootstrap(
+    manifests: &Manifests,
+    name: &str,
+    listen: SocketAddr,
+    endpoints: &Endpoints,
+) -> Result<Value> {
     let gateway = manifests.one("Gateway", name)?;
     let listeners = gateway["spec"]["listeners"].as_array().context("listeners of the Gateway")?;
     ensure!(listeners.len() == 1, "one listener is what these tests know");
@@ -37,6 +42,7 @@ pub fn bootstrap(manifests: &Manifests, name: &str, listen: SocketAddr, endpoint
     }
     Ok(json!({
         "node": { "id": "router~127.0.0.1~gateway.default~default.svc.cluster.local", "cluster": "gateway.default" },
+        "admin": { "address": socket_address(([127, 0, 0, 1], 0).into()) },
         "stats_config": { "stats_matcher": stats_matcher() },
         "static_resources": {
             "listeners": [listener(port, listen, routes(manifests, name)?)],
@@ -130,7 +136,13 @@ fn routes(manifests: &Manifests, gateway: &str) -> Result<Vec<Value>> {
     Ok(routes)
 }
 
-fn route(manifests: &Manifests, name: &str, matched: &Value, backends: &Value, namespace: &str) -> Result<Value> {
+fn route(
+    manifests: &Manifests,
+    name: &str,
+    matched: &Value,
+    backends: &Value,
+    namespace: &str,
+) -> Result<Value> {
     let path = string(matched, "/path/value")?;
     let mut conditions = match string(matched, "/path/type")? {
         "Exact" => json!({ "path": path }),
@@ -177,7 +189,8 @@ fn cluster(manifests: &Manifests, service: &Value, endpoints: &Endpoints) -> Res
     let host = host(name, string(service, "/metadata/namespace")?);
     let port = service.pointer("/spec/ports/0/port").and_then(Value::as_u64).context("port of a Service")?;
     let pods = endpoints.get(name).with_context(|| format!("no endpoints for Service {name}"))?;
-    let pods: Vec<_> = pods.iter().map(|pod| json!({ "endpoint": { "address": socket_address(*pod) } })).collect();
+    let pods: Vec<_> =
+        pods.iter().map(|pod| json!({ "endpoint": { "address": socket_address(*pod) } })).collect();
     let name = cluster_name(&host, port);
     Ok(json!({
         "name": name,
@@ -217,6 +230,11 @@ pub fn network_filters(envoy: &mut Value) -> impl Iterator<Item = &mut Value> {
 }
 
 /// Configurations of the network filters of that name, which are HTTP connection managers.
-pub fn http_connection_managers<'a>(envoy: &'a mut Value, name: &'a str) -> impl Iterator<Item = &'a mut Value> {
-    network_filters(envoy).filter(move |filter| filter["name"] == name).map(|filter| &mut filter["typed_config"])
+pub fn http_connection_managers<'a>(
+    envoy: &'a mut Value,
+    name: &'a str,
+) -> impl Iterator<Item = &'a mut Value> {
+    network_filters(envoy)
+        .filter(move |filter| filter["name"] == name)
+        .map(|filter| &mut filter["typed_config"])
 }

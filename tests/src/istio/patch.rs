@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use super::gateway::{http_connection_managers, network_filters};
 
 /// Message fields that are protobuf maps: a merge replaces their entries instead of merging them.
-const MAP_FIELDS: [&str; 3] = ["typed_per_filter_config", "typed_extension_protocol_options", "filter_metadata"];
+const MAP_FIELDS: [&str; 3] =
+    ["typed_per_filter_config", "typed_extension_protocol_options", "filter_metadata"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
