@@ -25,11 +25,11 @@ pub(crate) struct Options {
     /// Address of the KV events' PUB socket; data-parallel rank r binds r ports higher
     #[arg(long, default_value = "127.0.0.1:5557")]
     events: String,
-    /// Central endpoint that the PUB socket connects to instead of binding (tcp://host:port)
-    #[arg(long, conflicts_with = "events")]
+    /// Central endpoint that the PUB socket connects to (tcp://host:port); then --events does not count
+    #[arg(long)]
     events_connect: Option<String>,
     /// Publish no events
-    #[arg(long, conflicts_with_all = ["events", "events_connect", "replay"])]
+    #[arg(long)]
     no_events: bool,
     /// Address of the replay socket; none without it
     #[arg(long)]
@@ -91,8 +91,8 @@ pub(crate) struct Options {
     /// Real seconds per engine second: 0.1 is ten times faster
     #[arg(long, default_value_t = 1.0)]
     time_scale: f64,
-    /// Steps take no time
-    #[arg(long, conflicts_with = "time_scale")]
+    /// Steps take no time; then --time-scale does not count
+    #[arg(long)]
     instant: bool,
 }
 

@@ -1,5 +1,6 @@
 //! Writes msgpack. A batch is `[time, [events], rank]` in every layout.
 
+use rmp::Marker;
 use rmp::encode::{
     write_array_len, write_bin, write_f64, write_map_len, write_nil, write_sint, write_str, write_uint,
 };
@@ -22,8 +23,9 @@ pub fn encode_batch(layout: &Layout, time: f64, events: &[WireEvent], rank: Opti
     write_f64(&mut out, time).expect(INFALLIBLE);
     array(&mut out, events.len());
     for event in events {
+        let wide = layout.fields.lookahead && matches!(event, WireEvent::Stored(_));
         let event = fields(layout, event);
-        if layout.maps { write_as_map(&mut out, &event) } else { write_as_array(&mut out, &event) }
+        if layout.maps { write_as_map(&mut out, &event, wide) } else { write_as_array(&mut out, &event) }
     }
     Value::optional(rank.map(|rank| Value::Uint(rank.into()))).write(&mut out);
     out
@@ -122,12 +124,18 @@ fn write_as_array(out: &mut Vec<u8>, (tag, fields): &(&'static str, Vec<Field<'_
     fields.iter().for_each(|(_, value, _)| value.write(out));
 }
 
-fn write_as_map(out: &mut Vec<u8>, (tag, fields): &(&'static str, Vec<Field<'_>>)) {
+/// `wide`: the header counts in 16 bits although it need not.
+fn write_as_map(out: &mut Vec<u8>, (tag, fields): &(&'static str, Vec<Field<'_>>), wide: bool) {
     let present = |(_, value, presence): &&Field<'_>| {
         !(*presence == Presence::UnlessNil && matches!(value, Value::Nil))
     };
-    let count = fields.iter().filter(present).count();
-    write_map_len(out, count as u32 + 1).expect(INFALLIBLE);
+    let count = fields.iter().filter(present).count() as u16 + 1;
+    if wide {
+        out.push(Marker::Map16.to_u8());
+        out.extend(count.to_be_bytes());
+    } else {
+        write_map_len(out, count.into()).expect(INFALLIBLE);
+    }
     text(out, "type");
     text(out, tag);
     for (name, value, _) in fields.iter().filter(present) {

@@ -53,6 +53,9 @@ pub struct Fields {
     pub spec_kind: bool,
     /// `session_id` of stored.
     pub session: bool,
+    /// `lookahead_token_ids` of stored. It is never sent here, but as the 16th field it makes the map's header three
+    /// bytes long, however few fields follow: msgspec reserves room for all of them.
+    pub lookahead: bool,
 }
 
 /// A vLLM release 0.`.0`.`.1`.
@@ -70,6 +73,7 @@ const MAPS: Release = (24, 0);
 const REPLAY_TOPIC: Release = (26, 0);
 const FIXED_NONE_HASH: Release = (29, 0);
 const SESSION: Release = (30, 0);
+const LOOKAHEAD: Release = (33, 0);
 const NAMES_IN_HASH: Release = (11, 1);
 const TAGS_IN_HASH: Release = (31, 0);
 
@@ -88,6 +92,7 @@ impl Layout {
                 group: release >= GROUP,
                 spec_kind: release >= SPEC_KIND,
                 session: release >= SESSION,
+                lookahead: release >= LOOKAHEAD,
             },
             replay_topic: release >= REPLAY_TOPIC,
             extra_form: match release {
@@ -113,6 +118,7 @@ impl Layout {
                 group: false,
                 spec_kind: false,
                 session: maps,
+                lookahead: false,
             },
             replay_topic: true,
             extra_form: ExtraForm::Bare,
