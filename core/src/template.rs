@@ -8,6 +8,7 @@
 
 mod format;
 mod python;
+mod tree;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use crate::pass::{Pass, PassReason};
 use crate::request::Chat;
 use format::ContentFormat;
+use tree::Tree;
 
 /// Instructions that one rendering may take. A chat of 1,000 messages takes about 100,000 with the templates at hand;
 /// at 20 to 50 ns each the limit is reached within 50 ms, for which an Envoy worker stands still.
@@ -42,7 +44,14 @@ impl Template {
             .lstrip_blocks(true)
             .build()
             .map_err(|error| error.to_string())?;
-        let format = format::detect(source, syntax.clone()).map_err(|error| error.to_string())?;
+        let root = tree::parse_template(source, syntax.clone()).map_err(|error| error.to_string())?;
+        let tree = Tree::of(&root);
+        if let Some(line) = tree.unsafe_slice() {
+            return Err(format!(
+                "line {line}: a slice with a negative step, of which only messages[::-1] is supported"
+            ));
+        }
+        let format = format::detect(&tree);
         let mut environment = Environment::new();
         environment.set_syntax(syntax);
         environment.set_auto_escape_callback(|_| AutoEscape::None);

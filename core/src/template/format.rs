@@ -3,11 +3,10 @@
 //! vLLM looks whether the template loops over a message's content (`_detect_content_format` in `renderers/hf.py`);
 //! if so, content is a list of parts for it, else one string. The same walk over the same syntax tree is done here.
 
-use minijinja::Error;
-use minijinja::machinery::ast::{Call, CallArg, Expr, Macro, Stmt};
-use minijinja::machinery::parse;
-use minijinja::syntax::SyntaxConfig;
+use minijinja::machinery::ast::{CallArg, Expr, Macro};
 use serde_json::{Map, Value, json};
+
+use super::tree::{Loop, Tree};
 
 /// How a template wants content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,33 +52,19 @@ fn shape_content(content: &Value, format: ContentFormat, tool: bool) -> Value {
     }
 }
 
-/// Which form `source` expects.
-pub(super) fn detect(source: &str, syntax: SyntaxConfig) -> Result<ContentFormat, Error> {
-    let root = parse(source, "chat_template", syntax)?;
-    let mut tree = Tree::default();
-    tree.add(&root);
-    Ok(if tree.loops_over_content().unwrap_or(false) { ContentFormat::OpenAi } else { ContentFormat::String })
+/// Which form a template expects.
+pub(super) fn detect(tree: &Tree<'_, '_>) -> ContentFormat {
+    if tree.loops_over_content().unwrap_or(false) { ContentFormat::OpenAi } else { ContentFormat::String }
 }
 
 /// vLLM gives up, and takes "string", where it meets an assignment or a loop to more than one name.
 struct NotOneName;
 
-/// The parts of a template's syntax tree that the walk looks at.
-#[derive(Default)]
-struct Tree<'t, 's> {
-    /// `{% set target = value %}`
-    assignments: Vec<(&'t Expr<'s>, &'t Expr<'s>)>,
-    /// `{% for target in iter %}`, and the macro it is in.
-    loops: Vec<(&'t Expr<'s>, &'t Expr<'s>, Option<&'t Macro<'s>>)>,
-    calls: Vec<&'t Call<'s>>,
-    inside: Option<&'t Macro<'s>>,
-}
-
-impl<'t, 's> Tree<'t, 's> {
+impl<'s> Tree<'_, 's> {
     fn loops_over_content(&self) -> Result<bool, NotOneName> {
         let names = self.message_names()?;
         let is_content = |expr: &Expr<'_>| names.iter().any(|name| reads(expr, name, Some("content")));
-        for (target, iter, inside) in &self.loops {
+        for Loop { target, iter, inside } in &self.loops {
             let by_name = match (iter, inside) {
                 (Expr::Var(var), None) => var.id == "content",
                 (Expr::Var(var), Some(inside)) => self.gets_content(inside, var.id, &is_content),
@@ -108,8 +93,8 @@ impl<'t, 's> Tree<'t, 's> {
             }
         }
         let over_messages =
-            self.loops.iter().filter(|(_, iter, _)| aliases.iter().any(|alias| reads(iter, alias, None)));
-        over_messages.map(|(target, ..)| name_of(target)).collect()
+            self.loops.iter().filter(|each| aliases.iter().any(|alias| reads(each.iter, alias, None)));
+        over_messages.map(|each| name_of(each.target)).collect()
     }
 
     /// Whether some call of `callee` hands a message's content to its parameter `name`.
@@ -127,115 +112,6 @@ impl<'t, 's> Tree<'t, 's> {
             }
             _ => false,
         })
-    }
-
-    fn add_all(&mut self, statements: &'t [Stmt<'s>]) {
-        for statement in statements {
-            self.add(statement);
-        }
-    }
-
-    fn add(&mut self, statement: &'t Stmt<'s>) {
-        match statement {
-            Stmt::Template(template) => self.add_all(&template.children),
-            Stmt::EmitExpr(emit) => self.add_calls(&emit.expr),
-            Stmt::ForLoop(each) => {
-                self.loops.push((&each.target, &each.iter, self.inside));
-                self.add_calls(&each.iter);
-                each.filter_expr.iter().for_each(|expr| self.add_calls(expr));
-                self.add_all(&each.body);
-                self.add_all(&each.else_body);
-            }
-            Stmt::IfCond(branch) => {
-                self.add_calls(&branch.expr);
-                self.add_all(&branch.true_body);
-                self.add_all(&branch.false_body);
-            }
-            Stmt::WithBlock(with) => {
-                with.assignments.iter().for_each(|(_, value)| self.add_calls(value));
-                self.add_all(&with.body);
-            }
-            Stmt::Set(set) => {
-                self.assignments.push((&set.target, &set.expr));
-                self.add_calls(&set.expr);
-            }
-            Stmt::SetBlock(set) => {
-                set.filter.iter().for_each(|expr| self.add_calls(expr));
-                self.add_all(&set.body);
-            }
-            Stmt::AutoEscape(block) => self.add_all(&block.body),
-            Stmt::FilterBlock(block) => {
-                self.add_calls(&block.filter);
-                self.add_all(&block.body);
-            }
-            Stmt::Block(block) => self.add_all(&block.body),
-            Stmt::Macro(definition) => {
-                let outer = self.inside.replace(definition);
-                self.add_all(&definition.body);
-                self.inside = outer;
-            }
-            Stmt::CallBlock(block) => {
-                self.add_call(&block.call);
-                self.add_all(&block.macro_decl.body);
-            }
-            Stmt::Do(block) => self.add_call(&block.call),
-            // Nothing to look at, or a second file, which a chat template does not have.
-            _ => {}
-        }
-    }
-
-    fn add_call(&mut self, call: &'t Call<'s>) {
-        self.calls.push(call);
-        self.add_calls(&call.expr);
-        self.add_args(&call.args);
-    }
-
-    fn add_args(&mut self, args: &'t [CallArg<'s>]) {
-        for arg in args {
-            match arg {
-                CallArg::Pos(expr) | CallArg::Kwarg(_, expr) => self.add_calls(expr),
-                CallArg::PosSplat(expr) | CallArg::KwargSplat(expr) => self.add_calls(expr),
-            }
-        }
-    }
-
-    /// Finds the calls in an expression.
-    fn add_calls(&mut self, expr: &'t Expr<'s>) {
-        let mut within = |exprs: &[&'t Expr<'s>]| exprs.iter().for_each(|expr| self.add_calls(expr));
-        match expr {
-            Expr::Var(_) | Expr::Const(_) => {}
-            Expr::Slice(slice) => {
-                within(&[&slice.expr]);
-                [&slice.start, &slice.stop, &slice.step]
-                    .into_iter()
-                    .flatten()
-                    .for_each(|expr| within(&[expr]));
-            }
-            Expr::UnaryOp(op) => within(&[&op.expr]),
-            Expr::BinOp(op) => within(&[&op.left, &op.right]),
-            Expr::Compare(compare) => {
-                within(&[&compare.expr]);
-                compare.ops.iter().for_each(|op| within(&[&op.expr]));
-            }
-            Expr::IfExpr(branch) => {
-                within(&[&branch.test_expr, &branch.true_expr]);
-                branch.false_expr.iter().for_each(|expr| within(&[expr]));
-            }
-            Expr::Filter(filter) => {
-                filter.expr.iter().for_each(|expr| within(&[expr]));
-                self.add_args(&filter.args);
-            }
-            Expr::Test(test) => {
-                within(&[&test.expr]);
-                self.add_args(&test.args);
-            }
-            Expr::GetAttr(get) => within(&[&get.expr]),
-            Expr::GetItem(get) => within(&[&get.expr, &get.subscript_expr]),
-            Expr::Call(call) => self.add_call(call),
-            Expr::List(list) => list.items.iter().for_each(|expr| within(&[expr])),
-            Expr::Tuple(tuple) => tuple.items.iter().for_each(|expr| within(&[expr])),
-            Expr::Map(map) => map.keys.iter().chain(&map.values).for_each(|expr| within(&[expr])),
-        }
     }
 }
 

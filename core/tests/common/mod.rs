@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
 use warmpath_core::model::Model;
 
-/// A model with the small tokenizer of this folder's data (400 entries, byte-level) and a template like ChatML.
+/// A model with the small tokenizer of this folder's data (385 entries, byte-level) and a template like ChatML.
 pub(crate) fn small_model() -> Model {
     let mut definition = definition("demo", BTreeMap::new());
     definition.lora_adapters = vec!["sql-adapter".to_owned()];
