@@ -14,6 +14,7 @@ pub mod process;
 pub mod programs;
 pub mod sidecar;
 pub mod stack;
+pub mod vllm;
 
 pub use client::{Client, Response};
 pub use envoy::{Envoy, Steer};
