@@ -1,6 +1,8 @@
 //! What several of the tests need.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod pod;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
