@@ -149,19 +149,7 @@ impl Vllm {
     /// When the replay socket does not answer in time.
     pub async fn published(&self, known: u64) -> Result<u64> {
         let endpoint = format!("tcp://{}", self.replay);
-        let ask = async {
-            let mut socket = DealerSocket::new();
-            socket.connect(&endpoint).await?;
-            let mut next = replay(&mut socket, known).await?;
-            loop {
-                let again = replay(&mut socket, next).await?;
-                if again == next {
-                    return Ok(next);
-                }
-                next = again;
-            }
-        };
-        match tokio::time::timeout(REPLAY_LIMIT, ask).await {
+        match tokio::time::timeout(REPLAY_LIMIT, replay_to_end(&endpoint, known)).await {
             Ok(result) => result.with_context(|| format!("replay from {endpoint}")),
             Err(_) => bail!("no complete replay from {endpoint} within {REPLAY_LIMIT:?}"),
         }
@@ -175,6 +163,20 @@ impl Vllm {
         let answer = self.client.post_json("/reset_prefix_cache", &json!({})).await?.ok()?.json()?;
         ensure!(answer["success"] == Value::Bool(true), "/reset_prefix_cache: {answer}");
         Ok(())
+    }
+}
+
+/// Replays from `start` on until one brings nothing: the sequence number after the last one that came.
+async fn replay_to_end(endpoint: &str, start: u64) -> Result<u64> {
+    let mut socket = DealerSocket::new();
+    socket.connect(endpoint).await?;
+    let mut next = replay(&mut socket, start).await?;
+    loop {
+        let again = replay(&mut socket, next).await?;
+        if again == next {
+            return Ok(next);
+        }
+        next = again;
     }
 }
 
