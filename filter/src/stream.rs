@@ -48,8 +48,9 @@ pub const COPIED_BYTES_MAX: usize = 64 << 20;
 
 /// gRPC status DEADLINE_EXCEEDED.
 const DEADLINE_EXCEEDED: u32 = 4;
-/// Envoy's timers are this coarse.
-const TIMER_SLACK: Duration = Duration::from_millis(1);
+/// A failed callout counts as timed out from this share of `callout_timeout` on. Not from the whole: Envoy starts the
+/// timer at the time at which its event loop woke up, before the keys were made, so it fires early by that much.
+const TIMED_OUT_SHARE: f64 = 0.75;
 
 /// What Envoy shall do with the request after a callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -184,7 +185,7 @@ impl Stream {
 
     /// The sidecar's answer, or the failure of the callout: `status` is the gRPC status, `bytes` the message's length.
     pub fn on_pick_answer(&mut self, host: &dyn Host, token: u32, status: u32, bytes: usize) {
-        let Phase::Asking { token: expected, hold, keys, asked, .. } = self.phase else {
+        let Phase::Asking { token: expected, hold, keys, asked, body_end } = self.phase else {
             self.wrong_phase(host, "pick answer");
             return;
         };
@@ -194,7 +195,7 @@ impl Stream {
         };
         self.vm.record_since(host, Histogram::CalloutUs, asked);
         let answer = self
-            .judge_callout(host, &config, status, asked)
+            .judge_callout(host, &config, status, body_end)
             .and_then(|()| self.read_answer(host, bytes))
             .and_then(|answer| self.steer(host, hold, &answer).map(|()| answer));
         match answer {
@@ -423,7 +424,7 @@ impl Stream {
         host: &dyn Host,
         config: &Config,
         status: u32,
-        asked: Duration,
+        body_end: Duration,
     ) -> Result<(), Reason> {
         let mut breaker = self.vm.breaker.borrow_mut();
         let now = host.now();
@@ -431,8 +432,8 @@ impl Stream {
             breaker.answered();
             return Ok(());
         }
-        let waited = now.saturating_sub(asked) + TIMER_SLACK;
-        if status == DEADLINE_EXCEEDED || waited >= config.callout_timeout {
+        let waited = now.saturating_sub(body_end);
+        if status == DEADLINE_EXCEEDED || waited >= config.callout_timeout.mul_f64(TIMED_OUT_SHARE) {
             if breaker.timed_out(&config.breaker, now) {
                 log::warn!("the sidecar does not answer; it is not asked for {:?}", config.breaker.open_for);
                 self.vm.count(host, Counter::BreakerOpened);
