@@ -12,7 +12,8 @@ use serde_json::Value as Json;
 /// The event that the capture's own decoder saw, by the names and positions of the fields.
 fn expected(event: &Json) -> Event {
     let tag = event.get("type").or(event.get(0)).unwrap().as_str().unwrap();
-    let field = |name: &str, index: usize| event.get(name).or(event.get(index)).filter(|value| !value.is_null());
+    let field =
+        |name: &str, index: usize| event.get(name).or(event.get(index)).filter(|value| !value.is_null());
     let hashes = |value: &Json| value.as_array().unwrap().iter().map(hash).collect::<Vec<_>>();
     let removed = tag == "BlockRemoved";
     let medium = field("medium", if removed { 2 } else { 6 }).map_or("GPU", |name| name.as_str().unwrap());
@@ -33,7 +34,8 @@ fn expected(event: &Json) -> Event {
             medium,
             group,
             kind: field("kv_cache_spec_kind", 10).map(|kind| GroupKind::from_name(kind.as_str().unwrap())),
-            extra: field("extra_keys", 8).map_or(vec![], |keys| keys.as_array().unwrap().iter().map(extra).collect()),
+            extra: field("extra_keys", 8)
+                .map_or(vec![], |keys| keys.as_array().unwrap().iter().map(extra).collect()),
             salt: None,
             lookahead: false,
         }),
@@ -57,7 +59,8 @@ fn every_captured_message_decodes_to_what_was_captured() {
             // serde_json reads the last bit of a float differently from Python.
             assert!((batch.ts - message.decoded[0].as_f64().unwrap()).abs() < 1e-6, "{name} {}", message.seq);
             assert_eq!(batch.rank, Some(0));
-            let wanted: Vec<_> = message.decoded[1].as_array().unwrap().iter().map(|e| Ok(expected(e))).collect();
+            let wanted: Vec<_> =
+                message.decoded[1].as_array().unwrap().iter().map(|e| Ok(expected(e))).collect();
             assert_eq!(batch.events, wanted, "{name} {}", message.seq);
             events += wanted.len();
         }
@@ -67,7 +70,8 @@ fn every_captured_message_decodes_to_what_was_captured() {
 
 /// What a field holds where the release does not have it yet.
 fn strip(stored: &mut Stored, version: &str) {
-    let minor = |version: &str| -> Vec<u32> { version.split('.').map(|part| part.parse().unwrap()).collect() };
+    let minor =
+        |version: &str| -> Vec<u32> { version.split('.').map(|part| part.parse().unwrap()).collect() };
     let Some(vllm) = version.strip_prefix("vllm-").map(minor) else {
         (stored.extra, stored.group, stored.kind) = (vec![], None, None);
         return;
@@ -113,11 +117,8 @@ fn logical(case: &str, version: &str) -> Vec<Event> {
     };
     strip(&mut full, version);
     strip(&mut minimal, version);
-    let removed = Event::Removed(Removed {
-        hashes: vec![EngineHash(2222)],
-        medium: Medium::Gpu,
-        group: minimal.group,
-    });
+    let removed =
+        Event::Removed(Removed { hashes: vec![EngineHash(2222)], medium: Medium::Gpu, group: minimal.group });
     match case {
         "full" => vec![Event::Stored(full)],
         "minimal" => vec![Event::Stored(minimal)],

@@ -51,7 +51,9 @@ enum Group {
     Full(u32),
     Sliding,
     /// No kind on the wire, and one store of it was sparse.
-    Unnamed { sparse: bool },
+    Unnamed {
+        sparse: bool,
+    },
 }
 
 impl Group {
@@ -104,7 +106,8 @@ impl Twin {
                     self.on_gpu.push((*rank, group.id()));
                 }
                 let parent = prompt.prefix(*from);
-                let known = |copy: &Copy| (copy.rank, copy.group) == (*rank, group.id()) && copy.prompt == parent;
+                let known =
+                    |copy: &Copy| (copy.rank, copy.group) == (*rank, group.id()) && copy.prompt == parent;
                 if *from > 0 && !self.copies.iter().any(known) {
                     return;
                 }
@@ -115,7 +118,8 @@ impl Twin {
             }
             Op::Remove { rank, group, medium, prompt } => {
                 let gone = self.copies.iter().position(|copy| {
-                    (copy.rank, copy.group, copy.medium) == (*rank, group.id(), *medium) && copy.prompt == *prompt
+                    (copy.rank, copy.group, copy.medium) == (*rank, group.id(), *medium)
+                        && copy.prompt == *prompt
                 });
                 if let Some(gone) = gone {
                     self.copies.swap_remove(gone);
@@ -126,16 +130,18 @@ impl Twin {
     }
 
     fn leading(&self, rank: usize, prompt: &Prompt) -> u32 {
-        let groups = self.on_gpu.iter().filter(|(of, group)| {
-            *of == rank && !(*group == Some(6) && self.sparse.contains(&rank))
-        });
+        let groups = self
+            .on_gpu
+            .iter()
+            .filter(|(of, group)| *of == rank && !(*group == Some(6) && self.sparse.contains(&rank)));
         let held = |group: Option<u32>, blocks: usize| {
             let prefix = prompt.prefix(blocks);
             self.copies.iter().any(|copy| {
                 (copy.rank, copy.group, copy.medium) == (rank, group, Medium::Gpu) && copy.prompt == prefix
             })
         };
-        let leading = groups.map(|(_, group)| (1..=prompt.path.len()).take_while(|n| held(*group, *n)).count());
+        let leading =
+            groups.map(|(_, group)| (1..=prompt.path.len()).take_while(|n| held(*group, *n)).count());
         leading.min().unwrap_or(0) as u32
     }
 }
@@ -199,7 +205,10 @@ fn models() -> impl Strategy<Value = Vec<Group>> {
         vec![Group::Full(0), Group::Full(1)],
         vec![Group::Full(0), Group::Sliding],
         vec![Group::Unnamed { sparse: false }],
-        vec![Group::Unnamed { sparse: false }; 40].into_iter().chain([Group::Unnamed { sparse: true }]).collect(),
+        vec![Group::Unnamed { sparse: false }; 40]
+            .into_iter()
+            .chain([Group::Unnamed { sparse: true }])
+            .collect(),
     ])
 }
 
@@ -218,8 +227,12 @@ fn ops(groups: Vec<Group>) -> impl Strategy<Value = Op> {
         let to = from + 1 + to.index(prompt.path.len() - from);
         Op::Store { rank, group, medium, prompt, from, to }
     });
-    let remove = (place(), prompts())
-        .prop_map(|((rank, group, medium), prompt)| Op::Remove { rank, group, medium, prompt });
+    let remove = (place(), prompts()).prop_map(|((rank, group, medium), prompt)| Op::Remove {
+        rank,
+        group,
+        medium,
+        prompt,
+    });
     prop_oneof![
         20 => store,
         20 => remove,

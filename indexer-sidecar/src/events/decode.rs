@@ -7,7 +7,7 @@
 //!
 //! One event that is malformed or unknown becomes an [`EventError`] in its place; the others are not lost.
 
-use super::event::{Event, EngineHash, ExtraKeys, GroupKind, Medium, Removed, Stored};
+use super::event::{EngineHash, Event, ExtraKeys, GroupKind, Medium, Removed, Stored};
 use super::msgpack::{Malformed, Reader};
 use rmp::Marker;
 

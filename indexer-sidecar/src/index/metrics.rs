@@ -35,7 +35,11 @@ impl IndexMetrics {
         let registry = registry.sub_registry_with_prefix("warmpath_index");
         registry.register("admissions", "Copies of blocks taken in", self.admissions.clone());
         registry.register("evictions", "Copies of blocks that publishers removed", self.evictions.clone());
-        registry.register("blocks", "Entries held: distinct publisher, group, medium and engine hash", self.blocks.clone());
+        registry.register(
+            "blocks",
+            "Entries held: distinct publisher, group, medium and engine hash",
+            self.blocks.clone(),
+        );
         registry.register("blocks_max", "Most entries that may be held", self.blocks_max.clone());
         registry.register("skipped_blocks", "Stored blocks that were not taken in", self.skipped.clone());
     }

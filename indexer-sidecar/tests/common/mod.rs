@@ -1,6 +1,8 @@
 //! Captured frames of real engines, from `WARMPATH_SHARED` (default: `../shared` beside the workspace root).
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod pod;
+
 use std::path::PathBuf;
 
 use indexer_sidecar::events::event::EngineHash;
