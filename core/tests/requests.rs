@@ -194,6 +194,8 @@ fn messages_keep_what_the_template_gets_in_vllms_order() {
     assert_eq!(kept.to_string(), r#"{"role":"user","content":"c","name":"n"}"#);
     let kept = message(json!({"tool_call_id": "t", "content": "c", "role": "tool"})).unwrap();
     assert_eq!(kept.to_string(), r#"{"role":"tool","content":"c","tool_call_id":"t"}"#);
+    let kept = message(json!({"role": "tool", "content": "c", "tool_call_id": null, "name": null})).unwrap();
+    assert_eq!(kept.to_string(), r#"{"role":"tool","content":"c","tool_call_id":null}"#);
     let kept = message(json!({"role": "assistant", "tool_calls": [], "reasoning": null})).unwrap();
     assert_eq!(kept.to_string(), r#"{"role":"assistant","content":null}"#);
     let parts = json!([{"cache_control": {"type": "ephemeral"}, "text": "a", "type": "text"}, {"type": "text", "text": ""}]);

@@ -125,7 +125,12 @@ fn read_message(path: &str, message: Value) -> Result<Value, Pass> {
     let rest: &[&str] = if role == "tool" { &["tool_call_id", "name"] } else { &["name"] };
     for key in rest {
         match message.get_mut(*key).map(Value::take) {
-            None | Some(Value::Null) => {}
+            None => {}
+            // vLLM hands a null id on to the template, but no null name.
+            Some(Value::Null) if *key == "name" => {}
+            Some(Value::Null) => {
+                read.insert((*key).to_owned(), Value::Null);
+            }
             Some(Value::String(text)) => {
                 read.insert((*key).to_owned(), Value::String(text));
             }
