@@ -1,6 +1,6 @@
 //! An upstream that tells what reaches it, and when: the headers of a request before its body is complete.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use axum::{Router, body::Body, extract::Request, http::HeaderMap, response::IntoResponse};
@@ -18,8 +18,11 @@ pub struct Arrival {
     pub headers: HeaderMap,
 }
 
+/// Request header that delays the answer, in milliseconds from the end of the request's body.
+pub const DELAY_HEADER: &str = "x-delay-ms";
+
 /// A running upstream on a free port; it answers every request with 200, `x-pod: ADDRESS` and the body's length in
-/// bytes. It ends when dropped.
+/// bytes, after [`DELAY_HEADER`]. It ends when dropped.
 #[derive(Debug)]
 pub struct Recorder {
     /// Where it listens.
@@ -40,7 +43,9 @@ impl Recorder {
                 Arrival { path: request.uri().path().to_owned(), headers: request.headers().clone() };
             // The test may be over already.
             let _ = sender.send(arrival);
-            answer(address, request.into_body())
+            let delay =
+                request.headers().get(DELAY_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+            answer(address, request.into_body(), Duration::from_millis(delay.unwrap_or(0)))
         });
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -67,10 +72,11 @@ impl Drop for Recorder {
     }
 }
 
-async fn answer(address: SocketAddr, body: Body) -> impl IntoResponse {
+async fn answer(address: SocketAddr, body: Body, delay: Duration) -> impl IntoResponse {
     let length = match axum::body::to_bytes(body, BODY_BYTES_MAX).await {
         Ok(body) => body.len().to_string(),
         Err(error) => error.to_string(),
     };
+    tokio::time::sleep(delay).await;
     ([("x-pod", address.to_string())], length)
 }

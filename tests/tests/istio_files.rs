@@ -158,15 +158,33 @@ fn the_filter_makes_keys_where_the_route_holds() {
     let manifests = shipped();
     let plugin = &manifests.one("WasmPlugin", "warmpath").unwrap()["spec"]["pluginConfig"];
     assert_eq!(plugin["steer"], "filter_state", "the only wiring that a WasmPlugin can have");
-    let rules = &manifests.one("HTTPRoute", "vllm").unwrap()["spec"]["rules"];
-    let held: BTreeSet<_> = strings(&rules[0]["matches"], "/path/value");
     let keyed: BTreeSet<_> = plugin["paths"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert_eq!(held, keyed);
-    assert_eq!(strings(&rules[0]["matches"], "/path/type"), BTreeSet::from(["Exact"]));
-    assert_eq!(strings(&rules[0]["matches"], "/method"), BTreeSet::from(["POST"]));
+    let rules = &manifests.one("HTTPRoute", "vllm").unwrap()["spec"]["rules"];
+    for rule in [&rules[0], &rules[1]] {
+        assert_eq!(strings(&rule["matches"], "/path/value"), keyed);
+        assert_eq!(strings(&rule["matches"], "/path/type"), BTreeSet::from(["Exact"]));
+        assert_eq!(strings(&rule["matches"], "/method"), BTreeSet::from(["POST"]));
+    }
+    let released = |rule: &Value| {
+        let matches = rule["matches"].as_array().unwrap();
+        matches
+            .iter()
+            .all(|one| one["headers"][0]["name"] == "x-warmpath" && one["headers"][0]["value"] == "released")
+    };
+    assert_eq!([released(&rules[0]), released(&rules[1])], [true, false]);
+
     let merges = patches(&manifests, "HTTP_ROUTE");
-    let held: Vec<_> = merges.iter().map(|patch| &patch["match"]["routeConfiguration"]["vhost"]).collect();
-    assert_eq!(held, [&serde_json::json!({ "route": { "name": "default.vllm.0" } })]);
+    let named: Vec<_> = merges
+        .iter()
+        .map(|patch| {
+            let route = string(patch, "/match/routeConfiguration/vhost/route/name").unwrap();
+            (
+                route,
+                !patch["patch"]["value"]["typed_per_filter_config"]["envoy.filters.http.buffer"].is_null(),
+            )
+        })
+        .collect();
+    assert_eq!(named, [("default.vllm.0", false), ("default.vllm.1", true)]);
 }
 
 #[test]

@@ -12,12 +12,14 @@ use warmpath_harness::{
 };
 use warmpath_tests::{
     istio::{Manifests, apply_envoy_filters, gateway},
-    recorder::Recorder,
+    recorder::{DELAY_HEADER, Recorder},
 };
 
 const MODEL_PATH: &str = "/v1/chat/completions";
 /// Longest wait for something that must happen.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Stands for the 3 s of the shipped guard.
+const GUARD: Duration = Duration::from_millis(250);
 
 /// Names the endpoint of the request header `x-name`, none without it.
 fn stand_in() -> Value {
@@ -44,6 +46,10 @@ struct Gateway {
 
 impl Gateway {
     async fn start(test: &str) -> Option<Self> {
+        Self::start_edited(test, |_| ()).await
+    }
+
+    async fn start_edited(test: &str, edit: impl FnOnce(&mut Value)) -> Option<Self> {
         let programs = Programs::or_skip(test)?;
         let manifests = Manifests::shipped().unwrap();
         let pods = [Recorder::start().await.unwrap(), Recorder::start().await.unwrap()];
@@ -53,6 +59,7 @@ impl Gateway {
         let mut config = gateway::bootstrap(&manifests, "inference", listen, &endpoints).unwrap();
         gateway::insert_plugin(&mut config, stand_in()).unwrap();
         apply_envoy_filters(&mut config, &manifests, &manifests.gateway_labels().unwrap()).unwrap();
+        edit(&mut config);
         let directory = tempfile::tempdir().unwrap();
         let envoy = Envoy::start(&programs.envoy, "gateway", &config, 1, directory.path()).await.unwrap();
         Some(Self { pods, client: envoy.http1(), _envoy: envoy, _directory: directory })
@@ -97,16 +104,19 @@ async fn a_client_cannot_name_an_endpoint() {
     let arrivals = gateway.pods.each_mut().map(Recorder::arrived);
     for arrival in arrivals.iter().flatten() {
         assert!(arrival.headers.get("x-gateway-destination-endpoint").is_none(), "{arrival:?}");
-        assert!(arrival.headers.get("x-warmpath").is_none(), "{arrival:?}");
+        let mark = arrival.headers.get("x-warmpath").unwrap();
+        assert_eq!(mark, "released", "{arrival:?}");
     }
     assert!(arrivals.iter().all(|pod| !pod.is_empty()), "every request followed the header of the client");
 }
 
-/// Sends the first piece of a body to `path`, does `meanwhile`, and sends the rest.
+/// Sends the first piece of a body to `path`, does `meanwhile`, and sends the rest. The client says that the request is
+/// past the hold, which must not help it.
 async fn in_two_pieces(client: &Client, path: &str, meanwhile: impl AsyncFnOnce()) -> Response {
     let (sender, pieces) = mpsc::unbounded();
     sender.unbounded_send(Bytes::from_static(b"{\"first\":1,")).unwrap();
-    let exchange = client.send(client.json_request(path), streamed(pieces, None));
+    let request = client.json_request(path).header("x-warmpath", "released");
+    let exchange = client.send(request, streamed(pieces, None));
     let rest = async {
         meanwhile().await;
         sender.unbounded_send(Bytes::from_static(b"\"second\":2}")).unwrap();
@@ -160,4 +170,39 @@ async fn a_held_body_may_be_as_large_as_the_buffer_and_no_larger() {
         assert_eq!(response.status == 200, response.text() == bytes.to_string(), "{bytes} bytes");
     }
     assert_eq!(gateway.post("/v1/files", &[], vec![b' '; 20 << 20]).await.status, 200);
+}
+
+/// Makes the guard's limit short enough for a test.
+fn impatient(config: &mut Value) {
+    let mut changed = 0;
+    for manager in gateway::http_connection_managers(config, gateway::HTTP_CONNECTION_MANAGER) {
+        let routes = manager["route_config"]["virtual_hosts"][0]["routes"].as_array_mut().unwrap();
+        for route in routes.iter_mut().filter(|route| route["name"] == "default.vllm.1") {
+            assert_eq!(route["route"]["idle_timeout"], "3s");
+            route["route"]["idle_timeout"] = json!(format!("{}s", GUARD.as_secs_f64()));
+            changed += 1;
+        }
+    }
+    assert_eq!(changed, 2, "one route for each path");
+}
+
+#[tokio::test]
+async fn a_request_that_stays_held_is_ended() {
+    let test = "a_request_that_stays_held_is_ended";
+    let Some(mut gateway) = Gateway::start_edited(test, impatient).await else { return };
+    // As with a VM that has died, the end of the body never gets past the hold: here because it is not sent.
+    let (sender, pieces) = mpsc::unbounded();
+    sender.unbounded_send(Bytes::from_static(b"{")).unwrap();
+    let response = gateway.client.send(gateway.client.json_request(MODEL_PATH), streamed(pieces, None)).await;
+    assert_eq!(response.unwrap().status, 408);
+    assert!(gateway.pods.iter_mut().all(|pod| pod.arrived().is_empty()));
+}
+
+#[tokio::test]
+async fn a_released_request_may_be_silent_for_longer_than_a_held_one() {
+    let test = "a_released_request_may_be_silent_for_longer_than_a_held_one";
+    let Some(gateway) = Gateway::start_edited(test, impatient).await else { return };
+    let delay = (GUARD * 4).as_millis().to_string();
+    let response = gateway.post(MODEL_PATH, &[(DELAY_HEADER, &delay)], "{}").await;
+    assert_eq!((response.status.as_u16(), response.text().as_str()), (200, "2"));
 }

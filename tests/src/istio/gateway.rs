@@ -4,7 +4,7 @@
 //! endpoints in it), and access logs, TLS and the status port are left out. Names, filters, limits and retries are
 //! istiod's.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{cmp::Reverse, collections::BTreeMap, net::SocketAddr};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -110,7 +110,8 @@ pub fn insert_plugin(envoy: &mut Value, filter: Value) -> Result<()> {
     Ok(())
 }
 
-/// Routes of all HTTPRoutes of a Gateway, in the Gateway API's order: exact paths before prefixes, longer before shorter.
+/// Routes of all HTTPRoutes of a Gateway, in the Gateway API's order: exact paths before prefixes, longer before shorter,
+/// more headers before fewer.
 fn routes(manifests: &Manifests, gateway: &str) -> Result<Vec<Value>> {
     let mut routes = Vec::new();
     for http_route in manifests.of_kind("HTTPRoute") {
@@ -131,7 +132,8 @@ fn routes(manifests: &Manifests, gateway: &str) -> Result<Vec<Value>> {
     routes.sort_by_key(|route: &Value| {
         let exact = route["match"]["path"].as_str();
         let prefix = route["match"]["path_separated_prefix"].as_str();
-        (exact.is_none(), std::cmp::Reverse(exact.or(prefix).map_or(0, str::len)))
+        let headers = route["match"]["headers"].as_array().map_or(0, Vec::len);
+        (exact.is_none(), Reverse(exact.or(prefix).map_or(0, str::len)), Reverse(headers))
     });
     Ok(routes)
 }
@@ -149,9 +151,15 @@ fn route(
         "PathPrefix" => json!({ "path_separated_prefix": path }),
         other => bail!("path type {other} is not what these tests know"),
     };
+    let mut headers = Vec::new();
     if let Some(method) = matched["method"].as_str() {
-        conditions["headers"] = json!([{ "name": ":method", "string_match": { "exact": method } }]);
+        headers.push(json!({ "name": ":method", "string_match": { "exact": method } }));
     }
+    for header in matched["headers"].as_array().into_iter().flatten() {
+        ensure!(header["type"].is_null(), "header matches other than Exact are not what these tests know");
+        headers.push(json!({ "name": header["name"], "string_match": { "exact": header["value"] } }));
+    }
+    conditions["headers"] = headers.into();
     let backend = backends.get(0).context("backendRefs")?;
     let service = manifests.one("Service", string(backend, "/name")?)?;
     let port = backend["port"].as_u64().context("port of a backend")?;
