@@ -3,7 +3,6 @@
 //! Unknown keys are rejected with their path. Every error names the file, the path in it, and what to do. Durations
 //! and sizes carry units (`50ms`, `64MiB`). Relative paths are relative to the configuration file.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use warmpath_core::definition::{Mode, SaltRule};
 
+use crate::events::CentralConfig;
 use crate::index::BLOCKS_MAX_DEFAULT;
 
 mod check;
@@ -217,16 +217,6 @@ impl Level {
             Self::Trace => "trace",
         }
     }
-}
-
-/// The central event socket.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CentralConfig {
-    /// ZMQ address to bind, such as `tcp://0.0.0.0:5559`.
-    pub bind: String,
-    /// Topic of a stream to address ("ip:port") of its endpoint. A stream without an entry is not credited.
-    pub topics: BTreeMap<String, String>,
 }
 
 /// What is wrong with a file, where, and what to do.

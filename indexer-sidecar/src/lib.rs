@@ -14,7 +14,6 @@ pub mod catalog;
 pub mod config;
 pub mod endpoints;
 pub mod events;
-mod events_stub;
 pub mod files;
 pub mod index;
 pub mod listeners;

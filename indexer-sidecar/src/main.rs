@@ -42,7 +42,7 @@ struct Listening {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match (arguments.check_config, arguments.config) {
-        (Some(file), _) => sidecar::check(file).map_err(anyhow::Error::from),
+        (Some(file), _) => check(file),
         (None, Some(file)) => start(file),
         (None, None) => Err(anyhow::anyhow!("give --config FILE")),
     };
@@ -53,6 +53,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn check(file: PathBuf) -> anyhow::Result<()> {
+    sidecar::check(file.clone())?;
+    println!("{}: ok", file.display());
+    Ok(())
 }
 
 fn start(file: PathBuf) -> anyhow::Result<()> {

@@ -26,7 +26,7 @@ use crate::catalog::{self, Library};
 use crate::config::{self, Config};
 use crate::endpoints::EndpointSet;
 use crate::endpoints::follow::{self, Follow};
-use crate::events_stub::{self as events, EventMetrics};
+use crate::events::{self, EventMetrics};
 use crate::files::Stamps;
 use crate::index::SharedIndex;
 use crate::listeners::Listeners;
@@ -103,11 +103,10 @@ pub async fn run(
     });
 
     let mut tasks = JoinSet::new();
-    let central = config.central.as_ref().map(central);
     tasks.spawn(ok(events::run(
         endpoints.subscribe(),
         rules.subscribe(),
-        central,
+        config.central.clone(),
         Arc::clone(&index),
         event_metrics,
         shutdown.clone(),
@@ -228,8 +227,4 @@ async fn wait(
 async fn ok(task: impl Future<Output = ()>) -> anyhow::Result<()> {
     task.await;
     Ok(())
-}
-
-fn central(config: &config::CentralConfig) -> events::CentralConfig {
-    events::CentralConfig { bind: config.bind.clone(), topics: config.topics.clone() }
 }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{CentralConfig, Config, ConfigError, ModelConfig};
+use super::{Config, ConfigError, ModelConfig};
+use crate::events::CentralConfig;
 
 /// Models in one configuration: each is held by every filter VM (tens of MB), so a few at most make sense.
 const MODELS_MAX: usize = 64;

@@ -1,0 +1,141 @@
+//! Picks over an index that holds something: events are decoded and applied, requests come in over gRPC.
+
+mod support;
+
+use std::sync::Arc;
+
+use indexer_sidecar::catalog::Library;
+use indexer_sidecar::config;
+use indexer_sidecar::events::decode::decode;
+use indexer_sidecar::index::{SharedIndex, StreamId};
+use indexer_sidecar::metrics::Metrics;
+use indexer_sidecar::pick::Picker;
+use indexer_sidecar::state::StateHandle;
+use support::{pick, report, request};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Channel;
+use warmpath_core::block::{KeySpace, chain};
+use warmpath_core::definition::Mode;
+use warmpath_proto::v1::indexer_client::IndexerClient;
+use warmpath_proto::v1::indexer_server::IndexerServer;
+use warmpath_proto::v1::{PickRequest, PickResponse, Stage};
+
+const SEED: u64 = 0x0123_4567_89ab_cdef;
+const BLOCK_TOKENS: usize = 16;
+
+struct Pods {
+    index: Arc<SharedIndex>,
+    library: Library,
+    client: IndexerClient<Channel>,
+}
+
+impl Pods {
+    /// Live pods of the model `demo` behind a picker.
+    async fn live(names: &[&str]) -> Self {
+        let file = std::path::Path::new("config.json");
+        let config = config::parse(&support::config().to_string(), file).unwrap();
+        let library = Library::load(&config, file, &Library::default()).unwrap();
+        let index = Arc::new(SharedIndex::new(10_000));
+        let state = StateHandle::new(library.clone(), Mode::Steer, false);
+        let picker = Picker::new(Arc::clone(&index), state, Arc::new(Metrics::default()), 1000);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap());
+        let server = tonic::transport::Server::builder().add_service(IndexerServer::new(picker));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let client = IndexerClient::connect(uri).await.unwrap();
+        let pods = Self { index, library, client };
+        for name in names {
+            pods.index.open(&stream(name), pods.library.key_rules()["demo"]);
+            pods.index.set_live(&stream(name), true);
+        }
+        pods
+    }
+
+    /// The pod publishes that it holds the full blocks of `tokens`.
+    fn stores(&self, name: &str, tokens: &[u32], block_tokens: usize) {
+        let hashes: Vec<u64> = (1..=(tokens.len() / block_tokens) as u64).collect();
+        let tokens = &tokens[..hashes.len() * block_tokens];
+        let event =
+            ("BlockStored", hashes, None::<u64>, tokens, block_tokens, None::<u64>, "GPU", None::<String>);
+        let payload = rmp_serde::to_vec(&(0.5, [event], 0)).unwrap();
+        self.index.apply(&stream(name), &decode(&payload).unwrap());
+    }
+
+    async fn ask(&mut self, tokens: &[u32]) -> PickResponse {
+        pick(&mut self.client, PickRequest { block_keys: keys(tokens), observe: true, ..request() }).await
+    }
+}
+
+fn stream(name: &str) -> StreamId {
+    StreamId { model: "demo".into(), address: name.into(), rank: 0 }
+}
+
+fn keys(tokens: &[u32]) -> Vec<u64> {
+    let root = KeySpace { seed: SEED, model: "demo", lora: None, salt: None }.root();
+    chain(root, tokens, BLOCK_TOKENS).into_iter().map(|key| key.0).collect()
+}
+
+fn found(answer: &PickResponse) -> Vec<(&str, u32, f32)> {
+    answer.endpoints.iter().map(|found| (found.address.as_str(), found.match_blocks, found.score)).collect()
+}
+
+fn tokens(count: u32) -> Vec<u32> {
+    (0..count).collect()
+}
+
+#[tokio::test]
+async fn the_longest_match_is_first_whatever_is_outstanding_there() {
+    let mut pods = Pods::live(&["a", "b", "c"]).await;
+    pods.stores("b", &tokens(32), BLOCK_TOKENS);
+    pods.stores("c", &tokens(64), BLOCK_TOKENS);
+    for _ in 0..3 {
+        let steered = PickRequest { block_keys: keys(&tokens(64)), ..request() };
+        let answer = pick(&mut pods.client, steered).await;
+        assert_eq!(found(&answer), [("c", 4, 1.0), ("b", 2, 0.5), ("a", 0, 0.0)]);
+    }
+}
+
+#[tokio::test]
+async fn equal_matches_go_to_the_least_outstanding_and_then_take_turns() {
+    let mut pods = Pods::live(&["a", "b", "c"]).await;
+    pods.stores("a", &tokens(32), BLOCK_TOKENS);
+    pods.stores("b", &tokens(32), BLOCK_TOKENS);
+    let steered = PickRequest { block_keys: keys(&tokens(32)), ..request() };
+    let first = pick(&mut pods.client, steered.clone()).await;
+    let second = pick(&mut pods.client, steered).await;
+    let (first_at, second_at) = (&first.endpoints[0].address, &second.endpoints[0].address);
+    assert_ne!(first_at, second_at);
+    report(&mut pods.client, second.pick_id, second_at, Stage::End).await;
+    let mut firsts = Vec::new();
+    for _ in 0..4 {
+        firsts.push(pods.ask(&tokens(32)).await.endpoints[0].address.clone());
+    }
+    assert!(firsts.iter().all(|address| address == second_at), "{firsts:?} with {first_at} busy");
+    report(&mut pods.client, first.pick_id, first_at, Stage::End).await;
+    let mut firsts = Vec::new();
+    for _ in 0..4 {
+        firsts.push(pods.ask(&tokens(32)).await.endpoints[0].address.clone());
+    }
+    assert!(firsts[0] != firsts[1] && firsts[..2] == firsts[2..], "{firsts:?}");
+}
+
+#[tokio::test]
+async fn a_pod_whose_stream_is_down_is_listed_only_when_all_are() {
+    let mut pods = Pods::live(&["a", "b"]).await;
+    pods.stores("b", &tokens(32), BLOCK_TOKENS);
+    pods.index.set_live(&stream("b"), false);
+    assert_eq!(found(&pods.ask(&tokens(32)).await), [("a", 0, 0.0)]);
+    pods.index.set_live(&stream("a"), false);
+    let answer = pods.ask(&tokens(32)).await;
+    let mut listed = found(&answer);
+    listed.sort_by_key(|(address, ..)| *address);
+    assert_eq!(listed, [("a", 0, 0.0), ("b", 0, 0.0)]);
+}
+
+#[tokio::test]
+async fn a_pod_with_another_block_size_is_left_out() {
+    let mut pods = Pods::live(&["a", "b"]).await;
+    pods.stores("b", &tokens(64), 32);
+    assert_eq!(found(&pods.ask(&tokens(64)).await), [("a", 0, 0.0)]);
+}
