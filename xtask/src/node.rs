@@ -51,13 +51,21 @@ pub(crate) fn test_runner(workspace: &Workspace) -> Result<PathBuf> {
         "building wasm-bindgen-test-runner {version} into {} (one to three minutes)",
         root.display()
     ));
-    run(workspace
-        .cargo()
-        .args(["install", "wasm-bindgen-cli", "--locked", "--force", "--version", &version])
-        .args(["--bin", "wasm-bindgen-test-runner", "--root"])
-        .arg(&root)
-        .arg("--target-dir")
-        .arg(workspace.target.join("wasm-bindgen-cli")))?;
+    let install = |lock: &[&str]| {
+        run(workspace
+            .cargo()
+            .args(["install", "wasm-bindgen-cli", "--force", "--version", &version])
+            .args(["--bin", "wasm-bindgen-test-runner", "--root"])
+            .arg(&root)
+            .arg("--target-dir")
+            .arg(workspace.target.join("wasm-bindgen-cli"))
+            .args(lock))
+    };
+    // A registry mirror may not yet have what its lock file names; the runner's own version is what must match.
+    if let Err(error) = install(&["--locked"]) {
+        say(&format!("{error:#}; trying without --locked"));
+        install(&[])?;
+    }
     match installed_version(&runner) {
         Some(installed) if installed == version => Ok(runner),
         other => bail!("{} says {other:?}, and {version} was installed", runner.display()),

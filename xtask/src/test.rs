@@ -132,7 +132,15 @@ fn wasm(workspace: &Workspace) -> Result<Counts> {
     let runner = node::test_runner(workspace)?;
     let mut command = workspace.cargo();
     command
-        .args(["test", "--package", "warmpath-core", "--target", "wasm32-unknown-unknown"])
+        .args([
+            "test",
+            "--package",
+            "warmpath-core",
+            "--target",
+            "wasm32-unknown-unknown",
+            "--test",
+            "vectors",
+        ])
         .env("PATH", node::path_with_node(workspace)?)
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);
     some(run::tests(&mut command)?)
