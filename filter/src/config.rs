@@ -140,7 +140,10 @@ fn catalog_poll() -> Duration {
 fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let number = f64::deserialize(deserializer)?;
     if number.fract() != 0.0 || !(0.0..=f64::from(u32::MAX)).contains(&number) {
-        return Err(serde::de::Error::custom(format!("{number} is not a whole number from 0 to {}", u32::MAX)));
+        return Err(serde::de::Error::custom(format!(
+            "{number} is not a whole number from 0 to {}",
+            u32::MAX
+        )));
     }
     Ok(number as usize)
 }
@@ -224,7 +227,10 @@ mod tests {
         assert_eq!(config.callout_timeout, CALLOUT_TIMEOUT);
         assert_eq!(config.body_bytes_max.as_u64(), 1 << 20);
         assert_eq!(config.keys_max, 8192);
-        assert_eq!(config.breaker, BreakerConfig { consecutive_timeouts: 5, open_for: Duration::from_secs(2) });
+        assert_eq!(
+            config.breaker,
+            BreakerConfig { consecutive_timeouts: 5, open_for: Duration::from_secs(2) }
+        );
         assert_eq!(config.catalog_poll, Duration::from_secs(2));
         assert!(refused("{}").message.contains("steer"));
     }
@@ -243,7 +249,10 @@ mod tests {
         assert_eq!(config.callout_timeout, Duration::from_millis(7));
         assert_eq!(config.body_bytes_max.as_u64(), 64 << 10);
         assert_eq!(config.keys_max, 16);
-        assert_eq!(config.breaker, BreakerConfig { consecutive_timeouts: 2, open_for: Duration::from_secs(1) });
+        assert_eq!(
+            config.breaker,
+            BreakerConfig { consecutive_timeouts: 2, open_for: Duration::from_secs(1) }
+        );
         assert_eq!(config.catalog_poll, Duration::from_millis(300));
     }
 
@@ -255,7 +264,7 @@ mod tests {
             (r#"{"steer": "sideways"}"#, "steer", "unknown variant"),
             (r#"{"steer": "header", "mode": "on"}"#, "mode", "unknown variant"),
             (r#"{"steer": "header", "callout_timeout": 50}"#, "callout_timeout", "expected"),
-            (r#"{"steer": "header", "callout_timeout": "50"}"#, "callout_timeout", "time unit"),
+            (r#"{"steer": "header", "callout_timeout": "50"}"#, "callout_timeout", "expected a duration"),
             (r#"{"steer": "header", "callout_timeout": "0ms"}"#, "callout_timeout", "between"),
             (r#"{"steer": "header", "breaker": {"open_for": "2h"}}"#, "breaker.open_for", "between"),
             (r#"{"steer": "header", "body_bytes_max": "1 parsec"}"#, "body_bytes_max", ""),

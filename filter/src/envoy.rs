@@ -155,11 +155,7 @@ impl Host for Envoy {
     }
 
     fn set_request_header(&self, name: &str, value: Option<&str>) -> HostResult<()> {
-        let set = match value {
-            Some(value) => hostcalls::set_map_value(MapType::HttpRequestHeaders, name, Some(value)),
-            None => hostcalls::remove_map_value(MapType::HttpRequestHeaders, name),
-        };
-        ok("set_request_header", set)
+        ok("set_request_header", hostcalls::set_map_value(MapType::HttpRequestHeaders, name, value))
     }
 
     fn request_body(&self, bytes: usize) -> HostResult<Vec<u8>> {

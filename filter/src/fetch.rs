@@ -10,9 +10,7 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use warmpath_core::definition::{
-    AssetRef, CATALOG_PATH, CATALOG_VERSION, Catalog, ModelDefinition,
-};
+use warmpath_core::definition::{AssetRef, CATALOG_PATH, CATALOG_VERSION, Catalog, ModelDefinition};
 use warmpath_core::model::Model;
 use warmpath_core::request::{self, Api};
 
@@ -72,7 +70,9 @@ impl Fetcher {
     pub fn on_tick(&mut self, host: &dyn Host, vm: &Vm, config: &Config) {
         let now = host.now();
         match &self.state {
-            State::Pause { until } if now >= *until => self.call(host, vm, config, Call::Catalog, CATALOG_PATH),
+            State::Pause { until } if now >= *until => {
+                self.call(host, vm, config, Call::Catalog, CATALOG_PATH)
+            }
             State::Waiting { call, deadline, .. } if now >= *deadline => {
                 let failure = Failure { counter: call.counter(), message: "no answer".to_owned() };
                 self.fail(host, vm, failure);
@@ -160,7 +160,12 @@ impl Fetcher {
             return Err(failure(message));
         }
         if self.catalog_digest.as_ref() != Some(&catalog.digest) {
-            log::info!("catalog {}: mode {:?}, {} models", catalog.digest, catalog.mode, catalog.models.len());
+            log::info!(
+                "catalog {}: mode {:?}, {} models",
+                catalog.digest,
+                catalog.mode,
+                catalog.models.len()
+            );
             self.catalog_digest = Some(catalog.digest.clone());
             vm.models.borrow_mut().apply(catalog);
         }

@@ -45,6 +45,8 @@ pub mod vm;
 
 #[cfg(test)]
 mod mock;
+#[cfg(test)]
+mod tests;
 
 /// Version and git hash, as logged when a VM starts.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("WARMPATH_GIT_HASH"), ")");

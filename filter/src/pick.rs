@@ -89,12 +89,8 @@ pub fn decode(message: &[u8]) -> Result<Option<Answer>, prost::DecodeError> {
         header.push(',');
         header.push_str(&endpoint.address);
     }
-    let answer = Answer {
-        pick_id: response.pick_id,
-        first: first.address,
-        match_blocks: first.match_blocks,
-        header,
-    };
+    let answer =
+        Answer { pick_id: response.pick_id, first: first.address, match_blocks: first.match_blocks, header };
     Ok(Some(answer))
 }
 
@@ -147,7 +143,8 @@ mod tests {
 
     #[test]
     fn entries_that_are_no_address_are_left_out() {
-        let answer_ = answer(&["pod-1:8000", "1.1.1.1:1\r\nx: y", "1.1.1.2:1,6.6.6.6:1", "1.1.1.3:1"]).unwrap();
+        let answer_ =
+            answer(&["pod-1:8000", "1.1.1.1:1\r\nx: y", "1.1.1.2:1,6.6.6.6:1", "1.1.1.3:1"]).unwrap();
         assert_eq!((answer_.header.as_str(), answer_.match_blocks), ("1.1.1.3:1", 6));
         assert_eq!(answer(&["pod-1:8000"]), None);
         assert_eq!(decode(&[]).unwrap(), None);

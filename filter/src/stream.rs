@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use warmpath_core::definition::Mode;
+use warmpath_core::pass::{Pass, PassReason};
 use warmpath_core::request::{self, Api};
 use warmpath_proto::v1::{PickReport, Stage};
 
@@ -118,6 +119,8 @@ struct Trace {
 /// One request.
 pub struct Stream {
     vm: Rc<Vm>,
+    /// The configuration that was in force when the request came; none if it is bad.
+    config: Option<Rc<Config>>,
     phase: Phase,
     headers_end: Duration,
     trace: Trace,
@@ -127,7 +130,14 @@ pub struct Stream {
 impl Stream {
     /// A request of which nothing is known yet.
     pub fn new(vm: Rc<Vm>) -> Self {
-        Self { vm, phase: Phase::Idle, headers_end: Duration::ZERO, trace: Trace::default(), pick: None }
+        Self {
+            config: vm.config(),
+            vm,
+            phase: Phase::Idle,
+            headers_end: Duration::ZERO,
+            trace: Trace::default(),
+            pick: None,
+        }
     }
 
     /// The request's headers. Here every header may be read and written.
@@ -139,9 +149,8 @@ impl Stream {
         for header in [ENDPOINT_HEADER, MARK_HEADER] {
             self.strip(host, header);
         }
-        let config = self.vm.config();
-        let marks = config.as_ref().is_none_or(|config| config.steer == Steer::Header);
-        match self.admit(host, config.as_deref(), end_of_stream) {
+        let marks = self.config.as_ref().is_none_or(|config| config.steer == Steer::Header);
+        match self.admit(host, end_of_stream) {
             Ok((api, hold)) => {
                 if marks && hold == Hold::Nothing {
                     self.mark(host, "passed");
@@ -189,7 +198,7 @@ impl Stream {
             self.wrong_phase(host, "pick answer");
             return;
         };
-        let Some(config) = self.vm.config().filter(|_| expected == token) else {
+        let Some(config) = self.config.clone().filter(|_| expected == token) else {
             self.wrong_phase(host, "pick answer");
             return;
         };
@@ -234,7 +243,8 @@ impl Stream {
         let status = self.checked(host, host.response_header(":status")).flatten();
         let endpoint = self.served_by(host);
         if let Some(pick) = &mut self.pick {
-            pick.status = status.and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok()).unwrap_or(0);
+            pick.status =
+                status.and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok()).unwrap_or(0);
             pick.endpoint = endpoint;
         }
     }
@@ -266,13 +276,8 @@ impl Stream {
     }
 
     /// Whether a request is taken on, or why not.
-    fn admit(
-        &mut self,
-        host: &dyn Host,
-        config: Option<&Config>,
-        end_of_stream: bool,
-    ) -> Result<(Api, Hold), Reason> {
-        let config = config.ok_or(Reason::ConfigError)?;
+    fn admit(&mut self, host: &dyn Host, end_of_stream: bool) -> Result<(Api, Hold), Reason> {
+        let config = self.config.as_deref().ok_or(Reason::ConfigError)?;
         let header = |name| host.request_header(name).map_err(|_| Reason::HostError);
         if header(":method")?.as_deref() != Some(b"POST") {
             return Err(Reason::Method);
@@ -290,12 +295,14 @@ impl Stream {
             return Err(Reason::NotReady);
         }
         match header("content-encoding")? {
-            Some(encoding) if !encoding.eq_ignore_ascii_case(b"identity") => return Err(Reason::ContentEncoding),
+            Some(encoding) if !encoding.eq_ignore_ascii_case(b"identity") => {
+                return Err(Reason::ContentEncoding);
+            }
             _ => {}
         }
         if end_of_stream {
             // No body is no JSON either.
-            return Err(request::parse(api, b"").map_or_else(|pass| Reason::Prompt(pass.reason), |_| Reason::HostError));
+            return Err(Reason::Prompt(PassReason::MalformedJson));
         }
         let length = header("content-length")?.unwrap_or_default();
         let length = std::str::from_utf8(&length).ok().and_then(|length| length.parse::<u64>().ok());
@@ -316,8 +323,10 @@ impl Stream {
 
     /// Takes note of the body so far.
     fn collect(&mut self, host: &dyn Host, seen: usize) -> Result<(), Reason> {
-        let config = self.vm.config().ok_or(Reason::ConfigError)?;
-        let Phase::Collecting { hold, bytes, copy, .. } = &mut self.phase else { return Err(Reason::HostError) };
+        let config = self.config.clone().ok_or(Reason::ConfigError)?;
+        let Phase::Collecting { hold, bytes, copy, .. } = &mut self.phase else {
+            return Err(Reason::HostError);
+        };
         let total = if *hold == Hold::Nothing { bytes.saturating_add(seen) } else { seen };
         if total as u64 > config.body_bytes_max.as_u64() {
             return Err(Reason::BodyTooLarge);
@@ -347,8 +356,10 @@ impl Stream {
 
     /// Makes the keys and sends the pick; the phase that waits for its answer.
     fn ask(&mut self, host: &dyn Host) -> Result<Phase, Reason> {
-        let config = self.vm.config().ok_or(Reason::ConfigError)?;
-        let Phase::Collecting { api, hold, bytes, copy } = &mut self.phase else { return Err(Reason::HostError) };
+        let config = self.config.clone().ok_or(Reason::ConfigError)?;
+        let Phase::Collecting { api, hold, bytes, copy } = &mut self.phase else {
+            return Err(Reason::HostError);
+        };
         let body_end = host.now();
         if !self.vm.breaker.borrow_mut().allow(&config.breaker, body_end) {
             return Err(Reason::BreakerOpen);
@@ -377,7 +388,7 @@ impl Stream {
         observe: bool,
     ) -> Result<(Vec<u8>, usize), Reason> {
         let request_id = String::from_utf8_lossy(&self.trace.request_id);
-        let unkeyed = |pass: warmpath_core::pass::Pass| {
+        let unkeyed = |pass: Pass| {
             log::debug!("request {request_id}: {pass}");
             Reason::Prompt(pass.reason)
         };

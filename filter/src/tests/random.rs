@@ -1,0 +1,141 @@
+//! Random callback sequences, most of which Envoy would never make: nothing panics, and every request that was held is
+//! let go exactly once.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::steering::{BODY, POST, answer};
+use crate::mock::ready;
+use crate::stream::Flow;
+
+#[derive(Clone, Debug)]
+enum Callback {
+    Headers { end_of_stream: bool },
+    Body { cut: usize, end_of_stream: bool },
+    Trailers,
+    Answer { right_token: bool, status: u32, kind: u8 },
+    ResponseHeaders,
+    ResponseBody(usize),
+    Log,
+    Done,
+    Wait(u64),
+    Fail(&'static str),
+    Work,
+}
+
+fn callback() -> impl Strategy<Value = Callback> {
+    let call = prop::sample::select(vec![
+        "request_header",
+        "request_body",
+        "grpc_call",
+        "grpc_message",
+        "set_request_header",
+        "set_property",
+        "property",
+        "response_header",
+    ]);
+    prop_oneof![
+        3 => any::<bool>().prop_map(|end_of_stream| Callback::Headers { end_of_stream }),
+        6 => (0..=BODY.len(), any::<bool>())
+            .prop_map(|(cut, end_of_stream)| Callback::Body { cut, end_of_stream }),
+        1 => Just(Callback::Trailers),
+        5 => (prop::bool::weighted(0.8), prop::sample::select(vec![0u32, 0, 0, 4, 14]), 0..4u8)
+            .prop_map(|(right_token, status, kind)| Callback::Answer { right_token, status, kind }),
+        1 => Just(Callback::ResponseHeaders),
+        1 => (0..9usize).prop_map(Callback::ResponseBody),
+        1 => Just(Callback::Log),
+        1 => Just(Callback::Done),
+        1 => (0..100u64).prop_map(Callback::Wait),
+        1 => call.prop_map(Callback::Fail),
+        2 => Just(Callback::Work),
+    ]
+}
+
+const CONFIGS: [&str; 5] = [
+    r#"{"steer": "header"}"#,
+    r#"{"steer": "filter_state"}"#,
+    r#"{"steer": "header", "mode": "observe"}"#,
+    r#"{"steer": "filter_state", "body_bytes_max": "40B"}"#,
+    r#"{"steer": "header", "paths": []}"#,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn held_requests_are_released_exactly_once(
+        config in prop::sample::select(CONFIGS.to_vec()),
+        callbacks in prop::collection::vec(callback(), 0..25),
+    ) {
+        let (host, vm, mut stream) = ready(config);
+        host.request(POST);
+        // Whether Envoy holds the request, by what the callbacks returned and resumed.
+        let (mut waits, mut releases, mut ended) = (false, 0u64, false);
+        let mut follow = |flow: Flow, ended: bool| {
+            if waits && flow == Flow::Go && !ended {
+                releases += 1;
+            }
+            waits = flow == Flow::Hold && !ended;
+            (waits, releases)
+        };
+        let mut state = (false, 0u64);
+        for callback in callbacks {
+            match callback {
+                Callback::Headers { end_of_stream } => {
+                    let flow = stream.on_request_headers(&host, end_of_stream);
+                    state = follow(flow, ended);
+                }
+                Callback::Body { cut, end_of_stream } => {
+                    host.body.replace(BODY[..cut].to_vec());
+                    let flow = stream.on_request_body(&host, cut, end_of_stream);
+                    state = follow(flow, ended);
+                }
+                Callback::Trailers => {
+                    let flow = stream.on_request_trailers(&host);
+                    state = follow(flow, ended);
+                }
+                Callback::Answer { right_token, status, kind } => {
+                    let last = host.grpc.borrow().last().map_or(0, |call| call.token);
+                    let message = match kind {
+                        0 => Vec::new(),
+                        1 => vec![0xff; 3],
+                        2 => answer(0, &["10.0.0.1:80"]),
+                        _ => answer(7, &["10.0.0.1:80", "x"]),
+                    };
+                    let bytes = message.len();
+                    host.grpc_answer.replace(message);
+                    let resumed = host.resumed.get();
+                    stream.on_pick_answer(&host, if right_token { last } else { last + 1 }, status, bytes);
+                    prop_assert!(host.resumed.get() <= resumed + 1);
+                    if host.resumed.get() > resumed {
+                        prop_assert!(state.0, "resumed what was not held");
+                        state = follow(Flow::Go, ended);
+                    }
+                }
+                Callback::ResponseHeaders => stream.on_response_headers(&host),
+                Callback::ResponseBody(bytes) => stream.on_response_body(&host, bytes),
+                Callback::Log => {
+                    stream.on_log(&host);
+                    ended = true;
+                }
+                Callback::Done => {
+                    stream.on_done(&host);
+                    ended = true;
+                }
+                Callback::Wait(millis) => host.advance(Duration::from_millis(millis)),
+                Callback::Fail(call) => host.failing.borrow_mut().push(call),
+                Callback::Work => host.failing.borrow_mut().clear(),
+            }
+            let (held, released) = (host.metric("warmpath.held"), host.metric("warmpath.released"));
+            prop_assert!(held - released <= 1);
+            prop_assert!(held <= 1, "held twice");
+        }
+        stream.on_log(&host);
+        stream.on_done(&host);
+        prop_assert_eq!(host.metric("warmpath.held"), host.metric("warmpath.released"));
+        prop_assert!(state.1 <= 1 && host.resumed.get() <= 1, "released twice");
+        prop_assert!(host.passes_total() + host.metric("warmpath.picks") + host.metric("warmpath.observed") <= 1);
+        prop_assert_eq!(vm.copied_bytes.get(), 0);
+    }
+}
