@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use warmpath_harness::{ModelFiles, Pod, PodOptions, Programs, Stack};
+use warmpath_harness::{ModelFiles, Pod, PodOptions, Programs, Stack, client::whole};
 use warmpath_tests::istio::{Manifests, extend, gateway};
 
 /// Longest wait for something that must happen, and how often it is looked at.
@@ -58,6 +58,7 @@ fn as_istio_gateway(config: &mut Value) -> Result<()> {
     let listen = "127.0.0.1:0".parse()?;
     let mut istio = gateway::bootstrap(&manifests, "inference", listen, &endpoints)?;
     extend(&mut istio, &manifests, &manifests.gateway_labels()?, module.as_ref())?;
+    patient(&mut istio)?;
     for place in [pick, assets] {
         let clusters = istio["static_resources"]["clusters"].as_array_mut().context("clusters")?;
         let shipped =
@@ -65,6 +66,17 @@ fn as_istio_gateway(config: &mut Value) -> Result<()> {
         shipped["load_assignment"] = place["load_assignment"].clone();
     }
     *config = istio;
+    Ok(())
+}
+
+/// Lets the filter wait for the sidecar for as long as a busy machine may need: nothing here is about time.
+fn patient(istio: &mut Value) -> Result<()> {
+    for manager in gateway::http_connection_managers(istio, gateway::HTTP_CONNECTION_MANAGER) {
+        let text = &mut manager["http_filters"][0]["typed_config"]["config"]["configuration"]["value"];
+        let mut plugin: Value = serde_json::from_str(text.as_str().context("no plugin configuration")?)?;
+        plugin["callout_timeout"] = json!("5s");
+        *text = json!(plugin.to_string());
+    }
     Ok(())
 }
 
@@ -132,6 +144,24 @@ async fn the_same_prompt_goes_to_the_pod_that_has_it() {
     // Istio's inclusion list lets the filter's own metrics through.
     let metrics = stack.envoy.metrics().await.unwrap();
     assert_eq!(metrics.sum("warmpath_picks"), 24.0);
+}
+
+#[tokio::test]
+async fn large_bodies_are_read_or_passed() {
+    let Some(stack) = start("large_bodies_are_read_or_passed").await else { return };
+    // The listener of this gateway buffers 32 KiB. The filter reads up to 1 MiB, the hold takes 16 MiB.
+    for (spaces, reason) in [(200 << 10, None), (5 << 20, Some("body_too_large"))] {
+        let picks = stack.envoy.metrics().await.unwrap().sum("warmpath_picks");
+        let body = chat(spaces).to_string() + &" ".repeat(spaces);
+        let request = stack.client().json_request("/v1/chat/completions");
+        let response = stack.client().send(request, whole(body)).await.unwrap();
+        assert_eq!(response.status, 200, "{spaces} spaces: {}", response.text());
+        let metrics = stack.envoy.metrics().await.unwrap();
+        assert_eq!(metrics.sum("warmpath_picks") - picks, f64::from(reason.is_none()), "{spaces} spaces");
+        if let Some(reason) = reason {
+            assert_eq!(metrics.sum(&format!("warmpath_passes_{reason}")), 1.0);
+        }
+    }
 }
 
 /// Copies of blocks that the sidecar has taken into its index.
