@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use warmpath_core::definition::{Mode, SaltRule};
 
 use crate::events::CentralConfig;
 use crate::index::BLOCKS_MAX_DEFAULT;
 
 mod check;
+mod read;
+
+pub(crate) use read::{from_yaml, read_text};
 
 /// The whole file, checked.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -278,27 +280,6 @@ impl Config {
             *path = dir.join(&*path);
         }
     }
-}
-
-/// Reads a text file; the error names it.
-pub(crate) fn read_text(file: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(file)
-        .map_err(|error| ConfigError::new(file, "", format!("cannot be read: {error}")))
-}
-
-/// Parses YAML or JSON into `T`; errors carry the path of the value that is wrong.
-pub(crate) fn from_yaml<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T, ConfigError> {
-    let mut at = String::new();
-    serde_saphyr::with_deserializer_from_str(text, |deserializer| {
-        serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            at = match error.path().to_string() {
-                root if root == "." => String::new(),
-                path => path,
-            };
-            error.into_inner()
-        })
-    })
-    .map_err(|error: serde_saphyr::Error| ConfigError::new(file, at, check::plain_message(&error)))
 }
 
 fn loopback(port: u16) -> SocketAddr {

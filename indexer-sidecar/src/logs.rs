@@ -98,3 +98,23 @@ fn write_lines(entries: &Receiver<Entry>, out: impl Write) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_nobody_reads_drops_lines_and_counts_them() {
+        let (queue, lines) = sync_channel(1);
+        let logs = Arc::new(Logs { queue, dropped: Counter::default() });
+        let mut writer = Lines(Arc::clone(&logs));
+        for line in ["first\n", "second\n", "third\n"] {
+            writer.write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(logs.dropped.get(), 2);
+        drop((writer, logs));
+        let mut written = Vec::new();
+        write_lines(&lines, &mut written);
+        assert_eq!(written, b"first\n");
+    }
+}

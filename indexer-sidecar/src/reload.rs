@@ -126,3 +126,19 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     ];
     parts.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn what_needs_a_restart_is_named_and_what_does_not_is_not() {
+        let text = "seed: 1f\nmodels: [{name: m, block_tokens: 16, tokenizer: t}]\nendpoints: {file: e}\n";
+        let parse = |more: &str| config::parse(&format!("{text}{more}"), Path::new("c")).unwrap();
+        let applied = parse("mode: off\nlogs: {scores: false}\n");
+        assert!(needs_restart(&parse(""), &applied).is_empty());
+        let waiting = parse("logs: {level: warn}\nindex: {blocks_max: 7}\nadmin: {listen: '127.0.0.1:1'}\n");
+        assert_eq!(needs_restart(&parse(""), &waiting), ["admin", "index", "logs"]);
+    }
+}

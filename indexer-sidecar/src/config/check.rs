@@ -123,9 +123,3 @@ pub(super) fn seed(text: &str) -> Result<u64, String> {
     }
     u64::from_str_radix(text, 16).map_err(|error| error.to_string())
 }
-
-/// The parser's message in one line, without its picture of the source: seeds must not end up in logs.
-pub(super) fn plain_message(error: &serde_saphyr::Error) -> String {
-    let plain = error.without_snippet().to_string();
-    plain.lines().next().unwrap_or("is not valid YAML").to_owned()
-}
