@@ -22,6 +22,8 @@ use crate::server;
 const THREADS: usize = 2;
 /// How long requests in flight get when a pod is shut down.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long a pod's threads may take to put down what they are computing.
+const THREADS_END: Duration = Duration::from_secs(5);
 /// Tries to find neighbouring free ports for several ranks when port 0 is asked for.
 const PORT_TRIES: usize = 20;
 
@@ -144,7 +146,8 @@ fn run(
         }
     };
     let how = runtime.block_on(serve(config, end, ready));
-    runtime.shutdown_background();
+    // Waits for the threads, not for the tasks: what they hold, sockets above all, is gone afterwards.
+    runtime.shutdown_timeout(THREADS_END);
     how
 }
 

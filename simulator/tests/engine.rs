@@ -174,6 +174,16 @@ fn a_prompt_of_whole_blocks_stores_its_last_block_again() {
 }
 
 #[test]
+fn a_prefill_in_chunks_stores_a_block_when_all_of_it_is_scheduled() {
+    let mut engine = Engine::new(common::engine(50, Limits { tokens: 6, sequences: 8 }));
+    engine.submit(request(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 1)).expect("it fits");
+    let first = engine.step().expect("work");
+    assert_eq!((stored(&first.events), first.tokens.len()), (vec![1], 0));
+    let second = engine.step().expect("work");
+    assert_eq!((stored(&second.events), second.tokens.len()), (vec![1], 1));
+}
+
+#[test]
 fn decoding_stores_a_block_when_its_last_token_is_computed() {
     let mut engine = Engine::new(common::engine(50, Limits::default()));
     // 3 + 6 tokens, of which the last is never computed: two full blocks, one store each.
