@@ -279,7 +279,8 @@ impl Stack {
     /// # Errors
     /// When that takes too long.
     pub async fn wait_for_models(&mut self) -> Result<()> {
-        let wanted = (self.models * self.concurrency as usize) as f64;
+        // The counter is Envoy's, over all VMs: one for each worker, and one on the main thread that loads them as well.
+        let wanted = (self.models * (self.concurrency as usize + 1)) as f64;
         let admin = self.envoy.admin_client();
         self.envoy
             .process()
