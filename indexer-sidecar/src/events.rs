@@ -6,6 +6,7 @@
 pub mod central;
 pub mod decode;
 pub mod event;
+mod fields;
 pub mod frames;
 pub mod metrics;
 pub mod msgpack;

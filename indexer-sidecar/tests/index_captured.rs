@@ -98,7 +98,8 @@ fn compare(index: &SharedIndex, naive: &Naive, name: &str) -> (usize, usize) {
     let held: HashSet<&Prefix> = naive.held.values().map(|(prefix, _)| prefix).collect();
     let mut counts = (0, 0);
     for prefix in &naive.seen {
-        let space = KeySpace { seed: SEED, model: "m", lora: prefix.lora.as_deref(), salt: prefix.salt.as_deref() };
+        let space =
+            KeySpace { seed: SEED, model: "m", lora: prefix.lora.as_deref(), salt: prefix.salt.as_deref() };
         let tokens: Vec<u32> = prefix.tokens.iter().map(|token| *token as u32).collect();
         let entry = index.lookup("m", &chain(space.root(), &tokens, naive.block)).pop().unwrap();
         assert_eq!(entry.blocks, naive.leading(prefix, &held), "{name}: {prefix:?}");
@@ -124,7 +125,7 @@ async fn play(name: &str, messages: &[Message], framing: Framing) {
     let mut naive = Naive::default();
     let mut pod = Pod::start(framing).await;
     let (early, live) = messages.split_at(messages.len() / 2);
-    let mut events = |naive: &mut Naive, message: &Message| {
+    let events = |naive: &mut Naive, message: &Message| {
         message.decoded[1].as_array().unwrap().iter().for_each(|event| naive.apply(event));
     };
     for message in early {
@@ -161,7 +162,11 @@ async fn play(name: &str, messages: &[Message], framing: Framing) {
     assert_eq!(metrics.replayed.get(), early.len() as u64);
     assert_eq!(index.metrics().skipped("parent_unknown"), naive.orphans);
     assert!(counts.0 > 0, "{name}: nothing held at the end");
-    println!("{name} {framing:?}: {} batches, {counts:?} prefixes held and not, {} orphans", messages.len(), naive.orphans);
+    println!(
+        "{name} {framing:?}: {} batches, {counts:?} prefixes held and not, {} orphans",
+        messages.len(),
+        naive.orphans
+    );
     shutdown.cancel();
     task.await.unwrap();
     pod.stop().await;
@@ -181,14 +186,19 @@ async fn captured_streams_arrive_block_by_block() {
 fn a_captured_replay_is_the_live_stream_and_its_end() {
     use indexer_sidecar::events::frames::{Reply, parse};
     let Some(messages) = captured("a_v0.32_default.json") else { return };
-    for (name, from) in [("replay_v0.32_from0.json", 0), ("replay_v0.32_from14.json", 14), ("replay_v0.32_from999.json", 999)] {
+    for (name, from) in
+        [("replay_v0.32_from0.json", 0), ("replay_v0.32_from14.json", 14), ("replay_v0.32_from999.json", 999)]
+    {
         let Some(file) = common::shared_json(name) else { continue };
         let frames = |reply: &Json| -> Vec<Vec<u8>> {
             let frames = reply.as_array().unwrap().iter();
             frames.map(|frame| hex::decode(frame.as_str().unwrap()).unwrap()).collect()
         };
         let asked = indexer_sidecar::events::frames::request(from);
-        assert_eq!(frames(&file["request_frames_hex"]), asked.iter().map(|frame| frame.to_vec()).collect::<Vec<_>>());
+        assert_eq!(
+            frames(&file["request_frames_hex"]),
+            asked.iter().map(|frame| frame.to_vec()).collect::<Vec<_>>()
+        );
         let mut wanted = messages.iter().filter(|message| message.seq >= from);
         let mut ended = false;
         for reply in file["reply_messages"].as_array().unwrap() {
@@ -197,7 +207,11 @@ fn a_captured_replay_is_the_live_stream_and_its_end() {
             match parse(common::pod::message(&frames)).unwrap() {
                 Reply::Batch(frame) => {
                     let message = wanted.next().unwrap();
-                    assert_eq!((frame.seq, &frame.payload[..]), (message.seq, &message.payload[..]), "{name}");
+                    assert_eq!(
+                        (frame.seq, &frame.payload[..]),
+                        (message.seq, &message.payload[..]),
+                        "{name}"
+                    );
                 }
                 Reply::End => ended = true,
             }

@@ -336,7 +336,8 @@ fn blocks_after(batch: &Batch) -> (u32, SharedIndex) {
 #[test]
 fn what_cannot_be_keyed_is_left_out_and_counted() {
     let text = |text: &str| ExtraKeys::Texts(vec![text.into()]);
-    let cases: [(&str, u32, u64, Box<dyn FnOnce(&mut Stored)>); 7] = [
+    type Edit = Box<dyn FnOnce(&mut Stored)>;
+    let cases: [(&str, u32, u64, Edit); 7] = [
         ("none", 3, 0, Box::new(|_| ())),
         ("extra_keys", 1, 2, Box::new(|stored| stored.extra[1] = ExtraKeys::Unkeyable)),
         ("extra_keys", 2, 1, Box::new(move |stored| stored.extra[2] = text("image"))),
