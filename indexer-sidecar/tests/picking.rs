@@ -23,6 +23,7 @@ use warmpath_proto::v1::{PickRequest, PickResponse, Stage};
 
 const SEED: u64 = 0x0123_4567_89ab_cdef;
 const BLOCK_TOKENS: usize = 16;
+const KEYS_MAX: usize = 4;
 
 struct Pods {
     index: Arc<SharedIndex>,
@@ -38,7 +39,7 @@ impl Pods {
         let library = Library::load(&config, file, &Library::default()).unwrap();
         let index = Arc::new(SharedIndex::new(10_000));
         let state = StateHandle::new(library.clone(), Mode::Steer, false);
-        let picker = Picker::new(Arc::clone(&index), state, Arc::new(Metrics::default()), 1000);
+        let picker = Picker::new(Arc::clone(&index), state, Arc::new(Metrics::default()), KEYS_MAX);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("http://{}", listener.local_addr().unwrap());
         let server = tonic::transport::Server::builder().add_service(IndexerServer::new(picker));
@@ -138,4 +139,11 @@ async fn a_pod_with_another_block_size_is_left_out() {
     let mut pods = Pods::live(&["a", "b"]).await;
     pods.stores("b", &tokens(64), 32);
     assert_eq!(found(&pods.ask(&tokens(64)).await), [("a", 0, 0.0)]);
+}
+
+#[tokio::test]
+async fn keys_beyond_the_bound_are_not_matched() {
+    let mut pods = Pods::live(&["a"]).await;
+    pods.stores("a", &tokens(128), BLOCK_TOKENS);
+    assert_eq!(found(&pods.ask(&tokens(128)).await), [("a", 4, 0.5)]);
 }

@@ -30,7 +30,7 @@ fn terminate(child: &Child) {
     assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn it_says_where_it_listens_logs_every_pick_and_ends_well() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config();
@@ -59,6 +59,7 @@ async fn it_says_where_it_listens_logs_every_pick_and_ends_well() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(client);
     terminate(&child.0);
     let mut logs = String::new();
     child.0.stderr.take().unwrap().read_to_string(&mut logs).unwrap();
