@@ -138,12 +138,22 @@ impl SharedIndex {
         self.metrics.blocks.set(state.len as i64);
     }
 
-    /// Forgets a stream's blocks, as after a loss that could not be repaired.
+    /// Forgets a stream's blocks, as after a loss that could not be repaired. What the process told of its groups of
+    /// layers and its block size stays.
     pub fn clear(&self, id: &StreamId) {
+        self.drop_blocks(id, StreamBlocks::clear);
+    }
+
+    /// Forgets all that a stream has told: another process publishes on it now.
+    pub fn restart(&self, id: &StreamId) {
+        self.drop_blocks(id, StreamBlocks::restart);
+    }
+
+    fn drop_blocks(&self, id: &StreamId, how: fn(&mut StreamBlocks)) {
         let mut state = self.write();
         let Some(stream) = state.streams.get_mut(id) else { return };
         let before = stream.blocks.len();
-        stream.blocks.clear();
+        how(&mut stream.blocks);
         state.len -= before;
         self.metrics.blocks.set(state.len as i64);
     }

@@ -378,6 +378,19 @@ fn with_lookahead_the_last_block_is_not_credited() {
 }
 
 #[test]
+fn after_a_restart_the_groups_of_the_old_process_do_not_count() {
+    let (_, index) = blocks_after(&store(&PLAIN(), |_| ()));
+    let unnamed = store(&PLAIN(), |stored| (stored.group, stored.kind) = (None, None));
+    index.clear(&stream(0));
+    index.apply(&stream(0), &unnamed);
+    assert_eq!(ask(&index, &PLAIN())[0].blocks, 0, "group 0 is still needed and holds nothing");
+    index.restart(&stream(0));
+    assert_eq!((index.len(), ask(&index, &PLAIN())[0].block_tokens), (0, None));
+    index.apply(&stream(0), &unnamed);
+    assert_eq!(ask(&index, &PLAIN())[0].blocks, 3);
+}
+
+#[test]
 fn an_endpoint_is_as_good_as_its_best_live_rank() {
     let index = SharedIndex::new(100);
     let rank = |rank| StreamId { rank, ..stream(0) };

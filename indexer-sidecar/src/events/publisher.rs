@@ -92,7 +92,11 @@ impl Publisher {
     fn lose(&self, loss: Loss) {
         self.metrics.losses.get_or_create(&Reason::of(loss.reason())).inc();
         warn!(endpoint = &*self.id.address, rank = self.id.rank, reason = loss.reason(); "blocks dropped");
-        self.index.clear(&self.id);
+        match loss {
+            // Perhaps another process, with other groups of layers.
+            Loss::Disconnect | Loss::Restart => self.index.restart(&self.id),
+            Loss::Gap | Loss::LateStart | Loss::Unreadable => self.index.clear(&self.id),
+        }
     }
 
     /// Says whether the stream is up and in order.

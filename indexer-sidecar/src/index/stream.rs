@@ -95,6 +95,11 @@ impl StreamBlocks {
         leading.min().unwrap_or(0).saturating_sub(usize::from(self.lookahead))
     }
 
+    /// Forgets everything: another process publishes, perhaps with other groups and another block size.
+    pub(super) fn restart(&mut self) {
+        *self = Self::new(Arc::clone(&self.model), self.rules);
+    }
+
     /// Forgets every block, as after a loss that could not be repaired.
     pub(super) fn clear(&mut self) {
         self.blocks.clear();
