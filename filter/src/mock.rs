@@ -52,7 +52,7 @@ pub(crate) struct MockHost {
     pub(crate) http_answer: RefCell<Vec<u8>>,
     /// Calls that fail, by name.
     pub(crate) failing: RefCell<Vec<&'static str>>,
-    /// Calls in order, by name; header writes only where headers can be written.
+    /// False once the headers have gone: touching them would be a panic in the SDK.
     pub(crate) headers_writable: Cell<bool>,
     tokens: Cell<u32>,
 }

@@ -138,4 +138,13 @@ proptest! {
         prop_assert!(host.passes_total() + host.metric("warmpath.picks") + host.metric("warmpath.observed") <= 1);
         prop_assert_eq!(vm.copied_bytes.get(), 0);
     }
+
+    #[test]
+    fn no_configuration_and_no_answer_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[ -~]{0,60}") {
+        let _ = crate::config::parse(&bytes);
+        let _ = crate::config::parse(format!(r#"{{"steer": "header", {text}}}"#).as_bytes());
+        for address in crate::pick::decode(&bytes).ok().flatten().iter().flat_map(|answer| answer.header.split(',')) {
+            prop_assert!(address.parse::<std::net::SocketAddr>().is_ok());
+        }
+    }
 }
