@@ -7,27 +7,31 @@
 //! any --log, done--> Over
 //! ```
 //!
-//! While a request is in `Collecting` or `Asking`, Envoy holds what [`Hold`] says. Every way out of these two phases
-//! goes through [`Stream::go`], so a held request is released exactly once: by returning [`Flow::Go`] from the callback
+//! While a request is in `Collecting` or `Asking`, Envoy holds what `Hold` says. Every way out of these two phases
+//! goes through `Stream::go`, so a held request is released exactly once: by returning [`Flow::Go`] from the callback
 //! that decides, or by `resume_request` when the answer decides, or by Envoy itself when the stream ends. A callback
 //! that does not belong to the phase changes nothing and is counted.
 //!
 //! Which host calls are legal follows from the phase: request headers can be written in the headers callback and while
 //! `Hold::Headers` lasts; filter state can be written until the stream is over.
+//!
+//! Here are the request's callbacks and the phases; `stream/ask.rs` makes the callout and reads its answer,
+//! `stream/response.rs` follows the response for reports.
+
+mod ask;
+mod response;
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use warmpath_core::definition::Mode;
-use warmpath_core::pass::{Pass, PassReason};
-use warmpath_core::request::{self, Api};
-use warmpath_proto::v1::{PickReport, Stage};
+use warmpath_core::pass::PassReason;
+use warmpath_core::request::Api;
 
 use crate::config::{Config, Steer};
-use crate::host::{GrpcCall, Host, HostResult};
+use crate::host::{Host, HostResult};
 use crate::metrics::{Counter, Histogram};
 use crate::outcome::{Outcome, Reason};
-use crate::pick::{self, Answer, Question};
 use crate::vm::Vm;
 
 /// Where Envoy's `override_host` policy looks for endpoints.
@@ -46,12 +50,6 @@ pub const PICKED_STATE: &str = "warmpath_endpoint";
 /// Body copies that all observed requests of a VM may hold together, in bytes. A VM's memory never shrinks and ends
 /// at 1 GiB. (Held bodies are Envoy's: the VM sees each only while its keys are made.)
 pub const COPIED_BYTES_MAX: usize = 64 << 20;
-
-/// gRPC status DEADLINE_EXCEEDED.
-const DEADLINE_EXCEEDED: u32 = 4;
-/// A failed callout counts as timed out from this share of `callout_timeout` on. Not from the whole: Envoy starts the
-/// timer at the time at which its event loop woke up, before the keys were made, so it fires early by that much.
-const TIMED_OUT_SHARE: f64 = 0.75;
 
 /// What Envoy shall do with the request after a callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -229,52 +227,6 @@ impl Stream {
         }
     }
 
-    /// The response's headers. A response while the request is held is not the upstream's: Envoy or another filter
-    /// answers (a timeout, a limit), and the request will go nowhere.
-    pub fn on_response_headers(&mut self, host: &dyn Host) {
-        if self.phase.held() {
-            self.vm.count_pass(host, Reason::RepliedEarly);
-            self.set_state(host, REASON_STATE, Reason::RepliedEarly.label());
-            self.go(host, Phase::Gone);
-        }
-        if self.pick.is_none() {
-            return;
-        }
-        let status = self.checked(host, host.response_header(":status")).flatten();
-        let endpoint = self.served_by(host);
-        if let Some(pick) = &mut self.pick {
-            pick.status =
-                status.and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok()).unwrap_or(0);
-            pick.endpoint = endpoint;
-        }
-    }
-
-    /// Part of the response's body; only its first byte is of interest.
-    pub fn on_response_body(&mut self, host: &dyn Host, bytes: usize) {
-        let elapsed = self.elapsed_us(host);
-        match &mut self.pick {
-            Some(pick) if bytes > 0 && pick.first_byte_us == 0 => pick.first_byte_us = elapsed.max(1),
-            _ => return,
-        }
-        self.report(host, Stage::FirstByte);
-    }
-
-    /// The stream is about to be logged: it has ended, however.
-    pub fn on_log(&mut self, host: &dyn Host) {
-        if self.pick.as_ref().is_some_and(|pick| pick.endpoint.is_empty()) {
-            let endpoint = self.served_by(host);
-            if let Some(pick) = &mut self.pick {
-                pick.endpoint = endpoint;
-            }
-        }
-        self.end(host);
-    }
-
-    /// The stream's context goes away.
-    pub fn on_done(&mut self, host: &dyn Host) {
-        self.end(host);
-    }
-
     /// Whether a request is taken on, or why not.
     fn admit(&mut self, host: &dyn Host, end_of_stream: bool) -> Result<(Api, Hold), Reason> {
         let config = self.config.as_deref().ok_or(Reason::ConfigError)?;
@@ -354,140 +306,6 @@ impl Stream {
         }
     }
 
-    /// Makes the keys and sends the pick; the phase that waits for its answer.
-    fn ask(&mut self, host: &dyn Host) -> Result<Phase, Reason> {
-        let config = self.config.clone().ok_or(Reason::ConfigError)?;
-        let Phase::Collecting { api, hold, bytes, copy } = &mut self.phase else {
-            return Err(Reason::HostError);
-        };
-        let body_end = host.now();
-        if !self.vm.breaker.borrow_mut().allow(&config.breaker, body_end) {
-            return Err(Reason::BreakerOpen);
-        }
-        let (api, hold) = (*api, *hold);
-        let body = match hold {
-            Hold::Nothing => std::mem::take(copy),
-            _ if *bytes == 0 => Vec::new(),
-            _ => host.request_body(*bytes).map_err(|_| Reason::HostError)?,
-        };
-        self.give_back(if hold == Hold::Nothing { body.len() } else { 0 });
-        let (message, keys) = self.question(host, &config, api, &body, hold == Hold::Nothing)?;
-        self.vm.record_since(host, Histogram::KeysUs, body_end);
-        let asked = host.now();
-        let token = self.send(host, &config, &message)?;
-        Ok(Phase::Asking { token, hold, keys, asked, body_end })
-    }
-
-    /// The encoded pick for a body and the number of its keys.
-    fn question(
-        &self,
-        host: &dyn Host,
-        config: &Config,
-        api: Api,
-        body: &[u8],
-        observe: bool,
-    ) -> Result<(Vec<u8>, usize), Reason> {
-        let request_id = String::from_utf8_lossy(&self.trace.request_id);
-        let unkeyed = |pass: Pass| {
-            log::debug!("request {request_id}: {pass}");
-            Reason::Prompt(pass.reason)
-        };
-        let request = request::parse(api, body).map_err(unkeyed)?;
-        let models = self.vm.models.borrow();
-        let model = models.serving(request.model.as_deref())?;
-        let prompt = model.keys(&request).map_err(unkeyed)?;
-        if prompt.keys.len() > config.keys_max {
-            self.vm.count(host, Counter::KeysTruncated);
-        }
-        let question = Question {
-            request_id: &request_id,
-            model: &model.definition().name,
-            block_tokens: model.definition().block_tokens,
-            output_tokens_max: request.output_tokens_max,
-            observe,
-        };
-        let message = pick::encode(question, &prompt, config.keys_max);
-        Ok((message, prompt.keys.len().min(config.keys_max)))
-    }
-
-    fn send(&self, host: &dyn Host, config: &Config, message: &[u8]) -> Result<u32, Reason> {
-        let service = pick::grpc_service(&config.pick_cluster).ok_or(Reason::ConfigError)?;
-        let metadata = [("x-request-id", &self.trace.request_id), ("traceparent", &self.trace.traceparent)];
-        let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
-        let call = GrpcCall {
-            service: &service,
-            method: pick::PICK_METHOD,
-            metadata: metadata.map(|(name, value)| (name, value.as_slice())).collect(),
-            message,
-            timeout: config.callout_timeout,
-        };
-        // Refused by Envoy: no such cluster, no endpoint, or its circuit breaker is full. No answer will come.
-        host.grpc_call(&call).map_err(|error| {
-            log::debug!("pick: {error}");
-            Reason::CalloutError
-        })
-    }
-
-    /// Whether the callout went well. Envoy gives UNAVAILABLE for its own timeouts as for refused connections, so the
-    /// clock tells them apart.
-    fn judge_callout(
-        &self,
-        host: &dyn Host,
-        config: &Config,
-        status: u32,
-        body_end: Duration,
-    ) -> Result<(), Reason> {
-        let mut breaker = self.vm.breaker.borrow_mut();
-        let now = host.now();
-        if status == 0 {
-            breaker.answered();
-            return Ok(());
-        }
-        let waited = now.saturating_sub(body_end);
-        if status == DEADLINE_EXCEEDED || waited >= config.callout_timeout.mul_f64(TIMED_OUT_SHARE) {
-            if breaker.timed_out(&config.breaker, now) {
-                log::warn!("the sidecar does not answer; it is not asked for {:?}", config.breaker.open_for);
-                self.vm.count(host, Counter::BreakerOpened);
-            }
-            return Err(Reason::CalloutTimeout);
-        }
-        breaker.answered();
-        Err(Reason::CalloutError)
-    }
-
-    /// Reads the sidecar's answer and takes note of what has to be reported.
-    fn read_answer(&mut self, host: &dyn Host, bytes: usize) -> Result<Answer, Reason> {
-        if bytes > pick::ANSWER_BYTES_MAX {
-            return Err(Reason::CalloutError);
-        }
-        let message = match bytes {
-            0 => Vec::new(),
-            _ => host.grpc_message(bytes).map_err(|_| Reason::HostError)?,
-        };
-        let answer = pick::decode(&message).map_err(|_| Reason::CalloutError)?.ok_or(Reason::NoEndpoints)?;
-        self.pick = (answer.pick_id != 0).then_some(Pick {
-            id: answer.pick_id,
-            endpoint: String::new(),
-            status: 0,
-            first_byte_us: 0,
-        });
-        Ok(answer)
-    }
-
-    /// Writes the endpoints where Envoy's load balancer will look for them.
-    fn steer(&self, host: &dyn Host, hold: Hold, answer: &Answer) -> Result<(), Reason> {
-        let failed = |_| Reason::HostError;
-        match hold {
-            Hold::Headers => {
-                host.set_request_header(ENDPOINT_HEADER, Some(&answer.header)).map_err(failed)?;
-                self.mark(host, "steered");
-                Ok(())
-            }
-            Hold::Body => host.set_property(ENDPOINT_STATE, &answer.header).map_err(failed),
-            Hold::Nothing => Ok(()),
-        }
-    }
-
     /// Lets the request go on unsteered. (After an answer, the caller resumes it.)
     fn pass(&mut self, host: &dyn Host, reason: Reason) -> Flow {
         if self.phase.holds() == Hold::Headers {
@@ -500,17 +318,6 @@ impl Stream {
         self.set_state(host, REASON_STATE, Outcome::Passed(reason).label());
         self.go(host, Phase::Gone);
         Flow::Go
-    }
-
-    fn end(&mut self, host: &dyn Host) {
-        match self.phase {
-            Phase::Over => return,
-            Phase::Collecting { .. } | Phase::Asking { .. } => self.vm.count_pass(host, Reason::ClientGone),
-            Phase::Idle | Phase::Gone => {}
-        }
-        self.report(host, Stage::End);
-        self.pick = None;
-        self.go(host, Phase::Over);
     }
 
     /// The only place where the phase changes.
@@ -563,30 +370,6 @@ impl Stream {
     fn set_state(&self, host: &dyn Host, key: &str, value: &str) {
         let set = host.set_property(key, value);
         self.checked(host, set);
-    }
-
-    fn served_by(&self, host: &dyn Host) -> String {
-        let address = self.checked(host, host.property(&["upstream", "address"])).flatten();
-        address.and_then(|address| String::from_utf8(address).ok()).unwrap_or_default()
-    }
-
-    fn report(&self, host: &dyn Host, stage: Stage) {
-        let Some(pick) = &self.pick else { return };
-        let report = PickReport {
-            pick_id: pick.id,
-            endpoint: pick.endpoint.clone(),
-            stage: stage.into(),
-            status: pick.status,
-            first_byte_us: pick.first_byte_us,
-            duration_us: if stage == Stage::End { self.elapsed_us(host) } else { 0 },
-        };
-        if !self.vm.reports.borrow_mut().push(report) {
-            self.vm.count(host, Counter::ReportsDropped);
-        }
-    }
-
-    fn elapsed_us(&self, host: &dyn Host) -> u64 {
-        u64::try_from(host.now().saturating_sub(self.headers_end).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// A result whose failure changes nothing but a counter.
