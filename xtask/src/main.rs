@@ -4,6 +4,7 @@
 //! environment, the filter's post-processing) is done here, under `target/`, and checked by stamps.
 
 mod check_config;
+mod demo_bars;
 mod envoy;
 mod node;
 mod programs;

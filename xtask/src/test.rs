@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use crate::programs::Programs;
 use crate::run::{self, Counts, say};
 use crate::workspace::Workspace;
-use crate::{envoy, node, vllm};
+use crate::{demo_bars, envoy, node, vllm};
 
 /// What to run.
 #[derive(clap::Args)]
@@ -37,6 +37,8 @@ enum Step {
     E2e,
     /// End-to-end tests in the oldest Envoy
     E2eOldest,
+    /// The demo, and whether its figures are what it promises
+    Demo,
     /// End-to-end test with real vLLM servers
     Vllm,
 }
@@ -48,7 +50,8 @@ enum Step {
 pub(crate) fn run_all(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut steps = options.only.clone();
     if steps.is_empty() {
-        steps = vec![Step::Fmt, Step::Clippy, Step::Native, Step::Wasm, Step::E2e, Step::E2eOldest];
+        steps =
+            vec![Step::Fmt, Step::Clippy, Step::Native, Step::Wasm, Step::E2e, Step::E2eOldest, Step::Demo];
     }
     if options.vllm && !steps.contains(&Step::Vllm) {
         steps.push(Step::Vllm);
@@ -101,6 +104,7 @@ fn run_step(workspace: &Workspace, step: Step) -> Result<Option<Counts>> {
         Step::Wasm => wasm(workspace).map(Some),
         Step::E2e => end_to_end(workspace, envoy::provide(workspace)?).map(Some),
         Step::E2eOldest => end_to_end(workspace, envoy::OLDEST.program(workspace)?).map(Some),
+        Step::Demo => demo_bars::run(workspace).map(|()| None),
         Step::Vllm => real_vllm(workspace).map(Some),
     }
 }
