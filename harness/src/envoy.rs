@@ -200,6 +200,9 @@ impl Envoy {
             "--disable-hot-restart",
             "--log-level",
             "info",
+            // The access log is read while Envoy runs; by default it would be up to 10 s behind.
+            "--file-flush-interval-msec",
+            "50",
         ]);
         let mut process = Process::start(name, command, directory)?;
         let mut admin = None;

@@ -9,6 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// How often something that is waited for is looked at.
 pub const POLL: Duration = Duration::from_millis(20);
+/// Longest wait for a stopped process's threads.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Lines of a log that are shown when a test fails.
 const TAIL_LINES: usize = 40;
 
@@ -119,12 +121,32 @@ impl Process {
         }
     }
 
-    /// SIGSTOP: it keeps its sockets and answers nothing.
+    /// SIGSTOP, and wait until all its threads have stopped: it keeps its sockets and answers nothing.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// When the process is gone, does not stop in time, or the system has no `/proc`.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !self.stopped()? {
+            if Instant::now() > deadline {
+                bail!("{} did not stop within {STOP_LIMIT:?}", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether every thread is stopped: the third field of proc(5) is `T`.
+    fn stopped(&self) -> Result<bool> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid())).context("reading /proc")? {
+            // A thread may have ended since.
+            let text = std::fs::read_to_string(thread.context("reading /proc")?.path().join("stat"));
+            if text.is_ok_and(|text| !text.rsplit(')').next().unwrap_or_default().starts_with(" T")) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// SIGCONT.

@@ -1,0 +1,141 @@
+//! The sidecar is killed, stopped or absent: requests are answered all the same, and steered again when it is back.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Outcome, complete, events_arrive, eventually, ids, metrics, nothing_held, passes, start};
+use serde_json::json;
+use warmpath_harness::{Stack, StackBuilder, Steer};
+
+/// What a request waits for the sidecar here, at most.
+const CALLOUT_TIMEOUT: &str = "50ms";
+/// No answer may take longer, on however busy a machine: far above the timeout, far below any other limit that could
+/// have ended the request (the guard route's is 3 s).
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// Blocks of the prompts.
+const BLOCKS: usize = 4;
+
+fn impatient(builder: StackBuilder) -> StackBuilder {
+    builder.plugin(json!({
+        "callout_timeout": CALLOUT_TIMEOUT,
+        "breaker": {"consecutive_timeouts": 5, "open_for": "5s"},
+    }))
+}
+
+/// A request that is answered in time.
+async fn answered(stack: &Stack, number: u32) -> Outcome {
+    let outcome = complete(stack, &ids(number, BLOCKS)).await;
+    assert!(outcome.response.total < ANSWER_LIMIT, "{number}: {:?}", outcome.response.total);
+    outcome
+}
+
+/// Waits until the prompt is steered to the pod that has it.
+async fn is_steered_to(stack: &Stack, number: u32, pod: &str) {
+    eventually("the prompt is steered to the pod that has it", async || {
+        let outcome = answered(stack, number).await;
+        outcome.reason() == "steered" && outcome.matched() == (BLOCKS, BLOCKS) && outcome.pod() == pod
+    })
+    .await;
+}
+
+/// A first prompt, cached on the pod that is returned.
+async fn warm(stack: &Stack) -> String {
+    let pod = answered(stack, 0).await.pod().to_owned();
+    events_arrive(stack).await;
+    is_steered_to(stack, 0, &pod).await;
+    pod
+}
+
+async fn sidecar_killed(steer: Steer) {
+    let Some(mut stack) = start("sidecar_killed", steer, impatient).await else { return };
+    let pod = warm(&stack).await;
+    stack.running_sidecar().unwrap().process().kill();
+    stack.sidecar = None;
+    let before = metrics(&stack).await;
+    for number in 1..=8 {
+        // The first may meet the open connection, the others are refused.
+        let reason = answered(&stack, number).await.reason().to_owned();
+        assert!(["callout_error", "callout_timeout"].contains(&reason.as_str()), "{number}: {reason}");
+    }
+    let after = metrics(&stack).await;
+    let counted = |reason| passes(&after, reason) - passes(&before, reason);
+    assert_eq!(counted("callout_error") + counted("callout_timeout"), 8.0);
+    nothing_held(&stack).await;
+
+    // What the pods have is learned again by replay.
+    stack.start_sidecar().await.unwrap();
+    is_steered_to(&stack, 0, &pod).await;
+}
+
+async fn sidecar_stopped(steer: Steer) {
+    let Some(mut stack) = start("sidecar_stopped", steer, impatient).await else { return };
+    let pod = warm(&stack).await;
+    stack.running_sidecar().unwrap().process().pause().unwrap();
+    let mut reasons = Vec::new();
+    for number in 1..=12 {
+        reasons.push(answered(&stack, number).await.reason().to_owned());
+    }
+    assert!(reasons[..5].iter().all(|reason| reason == "callout_timeout"), "{reasons:?}");
+    assert!(reasons[5..].contains(&"breaker_open".to_owned()), "{reasons:?}");
+    // One in five seconds still asks.
+    let known = ["breaker_open", "callout_timeout"];
+    assert!(reasons[5..].iter().all(|reason| known.contains(&reason.as_str())), "{reasons:?}");
+    let counted = metrics(&stack).await;
+    assert_eq!(passes(&counted, "callout_timeout") + passes(&counted, "breaker_open"), 12.0);
+    assert_eq!(counted.sum("warmpath_breaker_opened"), 1.0);
+    nothing_held(&stack).await;
+
+    stack.running_sidecar().unwrap().process().resume().unwrap();
+    is_steered_to(&stack, 0, &pod).await;
+}
+
+async fn sidecar_absent_at_start(steer: Steer) {
+    let absent = |builder| impatient(builder).sidecar_absent();
+    let Some(mut stack) = start("sidecar_absent_at_start", steer, absent).await else { return };
+    let first = answered(&stack, 0).await;
+    assert_eq!(first.reason(), "not_ready");
+    assert_eq!(answered(&stack, 1).await.reason(), "not_ready");
+    assert_eq!(passes(&metrics(&stack).await, "not_ready"), 2.0);
+    stack.start_sidecar().await.unwrap();
+    let pod = first.pod();
+    // While the definitions are on their way the prompt may be cached on the other pod as well.
+    eventually("the prompt is steered", async || {
+        let outcome = answered(&stack, 2).await;
+        outcome.reason() == "steered"
+    })
+    .await;
+    events_arrive(&stack).await;
+    // Requests of the time without a sidecar count: their events are replayed.
+    is_steered_to(&stack, 0, pod).await;
+}
+
+#[tokio::test]
+async fn a_killed_sidecar_loses_no_request_header() {
+    sidecar_killed(Steer::Header).await;
+}
+
+#[tokio::test]
+async fn a_killed_sidecar_loses_no_request_filter_state() {
+    sidecar_killed(Steer::FilterState).await;
+}
+
+#[tokio::test]
+async fn a_stopped_sidecar_costs_its_timeout_until_the_breaker_opens_header() {
+    sidecar_stopped(Steer::Header).await;
+}
+
+#[tokio::test]
+async fn a_stopped_sidecar_costs_its_timeout_until_the_breaker_opens_filter_state() {
+    sidecar_stopped(Steer::FilterState).await;
+}
+
+#[tokio::test]
+async fn an_absent_sidecar_is_found_when_it_comes_header() {
+    sidecar_absent_at_start(Steer::Header).await;
+}
+
+#[tokio::test]
+async fn an_absent_sidecar_is_found_when_it_comes_filter_state() {
+    sidecar_absent_at_start(Steer::FilterState).await;
+}
