@@ -1,0 +1,171 @@
+//! A pod is killed under load: only requests in flight on it fail, it is not listed while others are, and it comes back.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use common::{access_log, complete, eventually, events_arrive, ids, scores, start};
+use serde_json::{Value, json};
+use warmpath_harness::load::{Job, Sample, closed_loop};
+use warmpath_harness::{PodOptions, Stack, StackBuilder, Steer};
+
+const PODS: usize = 3;
+const REQUESTS: u32 = 120;
+const CLIENTS: usize = 12;
+/// Requests that have been answered when the pod is killed.
+const KILL_AFTER: usize = 30;
+/// Between the end of the pod and the moment from which no new request may meet one of its connections.
+const NEWS: Duration = Duration::from_millis(250);
+
+fn three_real_time_pods(builder: StackBuilder) -> StackBuilder {
+    builder.pods(PODS, PodOptions { instant: false, ..PodOptions::default() })
+}
+
+/// Every other answer is a stream: those that are cut have a status of 200.
+fn job(number: u32) -> Job {
+    let body = json!({
+        "model": common::MODEL, "prompt": ids(number, 4), "max_tokens": 16, "stream": number % 2 == 0,
+    });
+    Job { path: "/v1/completions", body }
+}
+
+/// When a request began and what became of it.
+struct Timed {
+    started: Instant,
+    sample: Sample,
+}
+
+/// Sends the load and kills pod 0 in the midst of it.
+async fn load_and_kill(stack: &mut Stack) -> (Vec<Timed>, Instant) {
+    let timed = Arc::new(Mutex::new(Vec::new()));
+    let done = Arc::new(AtomicUsize::new(0));
+    let load = tokio::spawn({
+        let (client, timed, done) = (stack.client(), timed.clone(), done.clone());
+        async move {
+            let jobs = (0..REQUESTS).map(job).collect();
+            closed_loop(&client, jobs, CLIENTS, move |sample| {
+                let started = Instant::now().checked_sub(sample.total).unwrap();
+                timed.lock().unwrap().push(Timed { started, sample: sample.clone() });
+                done.fetch_add(1, Ordering::Relaxed);
+            })
+            .await
+        }
+    });
+    eventually("some requests are answered", async || done.load(Ordering::Relaxed) >= KILL_AFTER).await;
+    stack.pods[0].process().kill();
+    let killed = Instant::now();
+    assert_eq!(load.await.unwrap().len(), REQUESTS as usize);
+    let timed = std::mem::take(&mut *timed.lock().unwrap());
+    (timed, killed)
+}
+
+/// Lines of requests that did not end well for the client.
+fn failed_lines(stack: &Stack) -> Vec<Value> {
+    let cut = |flags: &str| ["UC", "UF", "UR", "UPE", "URX", "NC"].iter().any(|flag| flags.split(',').any(|f| f == *flag));
+    let mut lines = access_log(stack);
+    lines.retain(|line| line["status"] != 200 || cut(line["flags"].as_str().unwrap_or_default()));
+    lines
+}
+
+async fn only_requests_in_flight_fail(steer: Steer) {
+    let Some(mut stack) = start("only_requests_in_flight_fail", steer, three_real_time_pods).await else { return };
+    let dead = stack.pods[0].address().to_string();
+    let (timed, killed) = load_and_kill(&mut stack).await;
+    let failed: Vec<&Timed> = timed.iter().filter(|timed| !timed.sample.ok()).collect();
+    let report = |timed: &Timed| format!("{:?} after {:?}: {:?}", timed.sample.status, timed.started, timed.sample.error);
+    assert!(!failed.is_empty(), "the pod had nothing in flight: the test has shown nothing");
+    for timed in &failed {
+        assert!(timed.started < killed + NEWS, "began after the pod's end: {}", report(timed));
+    }
+    let after = timed.iter().filter(|timed| timed.started > killed + NEWS).count();
+    assert!(after >= CLIENTS, "only {after} requests began after the pod's end");
+    // Envoy's view: as many requests failed, and all of them were on that pod.
+    eventually("the access log is complete", async || access_log(&stack).len() >= REQUESTS as usize).await;
+    let lines = failed_lines(&stack);
+    assert_eq!(lines.len(), failed.len(), "{lines:#?}");
+    for line in &lines {
+        assert_eq!(line["upstream"], dead, "{line}");
+    }
+
+    eventually("the dead pod's stream is seen to be down", async || live_streams(&stack).await == 2.0).await;
+    for number in 0..2 * PODS as u32 {
+        let outcome = complete(&stack, &ids(500 + number, 4)).await;
+        let listed: BTreeSet<String> = listed(&stack, &outcome.id).await;
+        assert_eq!(listed.len(), PODS - 1, "{listed:?}");
+        assert!(!listed.contains(&dead), "{listed:?}");
+        assert_ne!(outcome.pod(), dead);
+    }
+
+    stack.restart_pod(0).await.unwrap();
+    eventually("the restarted pod is followed", async || live_streams(&stack).await == 3.0).await;
+    let mut number = 600;
+    eventually("the restarted pod serves", async || {
+        number += 1;
+        complete(&stack, &ids(number, 4)).await.pod() == dead
+    })
+    .await;
+    // Its new blocks are known as well.
+    eventually("a prompt is steered to the restarted pod", async || {
+        let outcome = complete(&stack, &ids(number, 4)).await;
+        outcome.pod() == dead && outcome.matched() == (4, 4)
+    })
+    .await;
+}
+
+async fn live_streams(stack: &Stack) -> f64 {
+    stack.sidecar_metrics().await.unwrap().sum("warmpath_events_streams_live")
+}
+
+async fn listed(stack: &Stack, id: &str) -> BTreeSet<String> {
+    let mut listed = BTreeSet::new();
+    eventually("the sidecar's log has the pick", async || {
+        listed = scores(stack, id).iter().map(|line| line["endpoint"].as_str().unwrap().to_owned()).collect();
+        !listed.is_empty()
+    })
+    .await;
+    listed
+}
+
+#[tokio::test]
+async fn a_killed_pod_fails_only_what_is_in_flight_on_it_header() {
+    only_requests_in_flight_fail(Steer::Header).await;
+}
+
+#[tokio::test]
+async fn a_killed_pod_fails_only_what_is_in_flight_on_it_filter_state() {
+    only_requests_in_flight_fail(Steer::FilterState).await;
+}
+
+/// Nobody can say any more what the pods hold, but they serve: the sidecar lists them all, without credit.
+#[tokio::test]
+async fn without_any_event_stream_requests_are_still_answered() {
+    let change = |builder: StackBuilder| builder.pods(2, PodOptions::default());
+    let Some(stack) =
+        start("without_any_event_stream_requests_are_still_answered", Steer::Header, change).await
+    else {
+        return;
+    };
+    complete(&stack, &ids(0, 4)).await;
+    events_arrive(&stack).await;
+    assert_eq!(complete(&stack, &ids(0, 4)).await.matched(), (4, 4));
+    let endpoints: Vec<_> = stack
+        .pods
+        .iter()
+        .map(|pod| {
+            let mut endpoint = pod.endpoint().clone();
+            // Port 9 (discard): nobody publishes there.
+            endpoint.events = "127.0.0.1:9".to_owned();
+            endpoint.replay = None;
+            endpoint
+        })
+        .collect();
+    stack.files.write_endpoints(&endpoints).unwrap();
+    eventually("no stream is up", async || live_streams(&stack).await == 0.0).await;
+    for number in 0..4 {
+        let outcome = complete(&stack, &ids(number, 4)).await;
+        assert_eq!((outcome.reason(), outcome.matched()), ("steered", (0, 4)));
+    }
+}
