@@ -100,6 +100,8 @@ pub(crate) struct Ledger {
     pub(crate) by_form: BTreeMap<&'static str, Row>,
     pub(crate) by_server: BTreeMap<SocketAddr, Row>,
     pub(crate) salted: Row,
+    /// Prompts, of any relation, whose last block is full.
+    pub(crate) whole_blocks: Row,
     pub(crate) all: Row,
     /// One line for each request that differs.
     pub(crate) differences: Vec<String>,
@@ -141,6 +143,9 @@ impl Ledger {
         self.by_server.entry(outcome.server).or_default().add(row);
         if outcome.salted {
             self.salted.add(row);
+        }
+        if outcome.queries.is_multiple_of(block_tokens) {
+            self.whole_blocks.add(row);
         }
         self.all.add(row);
     }
@@ -191,6 +196,7 @@ impl fmt::Display for Ledger {
             row.line(f, form)?;
         }
         self.salted.line(f, "with cache_salt")?;
+        self.whole_blocks.line(f, "whole blocks only")?;
         writeln!(f)?;
         for (server, row) in &self.by_server {
             row.line(f, &server.to_string())?;

@@ -76,11 +76,12 @@ async fn predicted_hits_are_vllms_to_the_token() -> Result<()> {
         "{ledger}"
     );
     assert!(
-        ledger.by_form.len() == 3 && ledger.by_form.values().all(|row| row.part + row.full >= 15),
+        ledger.by_form.len() == 3 && ledger.by_form.values().all(|row| row.part + row.full >= 10),
         "{ledger}"
     );
     assert!(ledger.salted.part + ledger.salted.full >= 10 && ledger.salted.zero >= 10, "{:?}", ledger.salted);
     assert!(ledger.by_server.values().all(|row| row.requests >= 50), "{ledger}");
+    assert!(ledger.whole_blocks.part + ledger.whole_blocks.full >= 10, "{:?}", ledger.whole_blocks);
     assert!(evictions >= 500.0, "{evictions} evictions");
     // A preempted request looks its prompt up twice; none is, as long as they go one after the other.
     assert_eq!(preemptions, 0);

@@ -7,47 +7,12 @@ use warmpath_core::request::{self, Api};
 
 /// Pieces of text that tokenizers treat differently: words, digits, code, white space, composed and decomposed
 /// letters, other scripts, a special token's text.
+#[rustfmt::skip] // It would give each piece a line.
 const PIECES: [&str; 40] = [
-    "route",
-    " the",
-    " request",
-    " to",
-    " that",
-    " pod",
-    " cache",
-    " block",
-    " prefix",
-    " which",
-    " holds",
-    " longest",
-    " don't",
-    " we'll",
-    "def f(x):\n    return x",
-    " self._value",
-    "==",
-    " 1024",
-    "7",
-    " 3.14159",
-    "\n",
-    "\n\n",
-    "  ",
-    "\t",
-    " ",
-    " naïve",
-    " café",
-    " cafe\u{301}",
-    " Straße",
-    " größer",
-    "日本語",
-    " テスト",
-    "🙂",
-    " привет",
-    " ≤",
-    "<|im_end|>",
-    "_",
-    "...",
-    " -->",
-    " {\"key\": [1, 2]}",
+    "route", " the", " request", " to", " that", " pod", " cache", " block", " prefix", " which", " holds", " longest",
+    " don't", " we'll", "def f(x):\n    return x", " self._value", "==", " 1024", "7", " 3.14159", "\n", "\n\n", "  ",
+    "\t", " ", " naïve", " café", " cafe\u{301}", " Straße", " größer", "日本語", " テスト", "🙂", " привет", " ≤",
+    "<|im_end|>", "_", "...", " -->", " {\"key\": [1, 2]}",
 ];
 
 /// Tenants whose cache vLLM keeps apart.
@@ -83,14 +48,14 @@ pub(crate) enum Relation {
 impl Relation {
     /// All, with how often each comes in a hundred.
     const SHARES: [(Self, usize); 8] = [
-        (Self::New, 20),
-        (Self::ExactMultiple, 13),
-        (Self::Short, 5),
-        (Self::Repeat, 18),
-        (Self::Extension, 14),
-        (Self::Branch, 10),
+        (Self::New, 14),
+        (Self::ExactMultiple, 12),
+        (Self::Short, 4),
+        (Self::Repeat, 24),
+        (Self::Extension, 18),
+        (Self::Branch, 11),
         (Self::Continuation, 8),
-        (Self::Resalted, 12),
+        (Self::Resalted, 9),
     ];
 }
 
@@ -198,7 +163,7 @@ impl Workload {
         match (relation, derived) {
             (Relation::ExactMultiple, _) => self.exact_multiple(),
             (Relation::Short, _) => Ok(self.fresh(Relation::Short, 1, 2)),
-            (_, None) => Ok(self.fresh(Relation::New, 20, 400)),
+            (_, None) => Ok(self.fresh(Relation::New, 20, 250)),
             (relation, Some(at)) => Ok(self.derive(relation, at)),
         }
     }
@@ -258,8 +223,14 @@ impl Workload {
                 Prompt::Chat(old) => old.extend([("assistant", vec![text])].into_iter().chain(turns)),
             },
             Relation::Branch => {
-                let kept = self.random.usize(0..=prompt_ids.len());
-                request.prompt = Prompt::Ids([&prompt_ids[..kept], &ids].concat());
+                let kept = self.random.f64();
+                let kept_of = |length: usize| (kept * length as f64) as usize;
+                request.prompt = match &request.prompt {
+                    Prompt::Text(old) => Prompt::Text(
+                        old.chars().take(kept_of(old.chars().count())).collect::<String>() + &text,
+                    ),
+                    _ => Prompt::Ids([&prompt_ids[..kept_of(prompt_ids.len())], &ids].concat()),
+                };
             }
             Relation::Continuation => {
                 request.prompt = Prompt::Ids([prompt_ids.as_slice(), output_ids, &ids].concat());
