@@ -1,5 +1,6 @@
 //! The sidecar is killed, stopped or absent: requests are answered all the same, and steered again when it is back.
 
+#[macro_use]
 mod common;
 
 use std::time::Duration;
@@ -110,32 +111,11 @@ async fn sidecar_absent_at_start(steer: Steer) {
     is_steered_to(&stack, 0, pod).await;
 }
 
-#[tokio::test]
-async fn a_killed_sidecar_loses_no_request_header() {
-    sidecar_killed(Steer::Header).await;
-}
-
-#[tokio::test]
-async fn a_killed_sidecar_loses_no_request_filter_state() {
-    sidecar_killed(Steer::FilterState).await;
-}
-
-#[tokio::test]
-async fn a_stopped_sidecar_costs_its_timeout_until_the_breaker_opens_header() {
-    sidecar_stopped(Steer::Header).await;
-}
-
-#[tokio::test]
-async fn a_stopped_sidecar_costs_its_timeout_until_the_breaker_opens_filter_state() {
-    sidecar_stopped(Steer::FilterState).await;
-}
-
-#[tokio::test]
-async fn an_absent_sidecar_is_found_when_it_comes_header() {
-    sidecar_absent_at_start(Steer::Header).await;
-}
-
-#[tokio::test]
-async fn an_absent_sidecar_is_found_when_it_comes_filter_state() {
-    sidecar_absent_at_start(Steer::FilterState).await;
+in_both_wirings! {
+    sidecar_killed:
+        a_killed_sidecar_loses_no_request_header, a_killed_sidecar_loses_no_request_filter_state;
+    sidecar_stopped:
+        a_stopped_sidecar_costs_its_timeout_until_the_breaker_opens_header, a_stopped_sidecar_costs_its_timeout_until_the_breaker_opens_filter_state;
+    sidecar_absent_at_start:
+        an_absent_sidecar_is_found_when_it_comes_header, an_absent_sidecar_is_found_when_it_comes_filter_state;
 }

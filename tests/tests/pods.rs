@@ -1,5 +1,6 @@
 //! A pod is killed under load: only requests in flight on it fail, it is not listed while others are, and it comes back.
 
+#[macro_use]
 mod common;
 
 use std::collections::BTreeSet;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{access_log, complete, eventually, events_arrive, ids, scores, start};
+use common::{access_log, complete, events_arrive, eventually, ids, scores, start};
 use serde_json::{Value, json};
 use warmpath_harness::load::{Job, Sample, closed_loop};
 use warmpath_harness::{PodOptions, Stack, StackBuilder, Steer};
@@ -64,18 +65,24 @@ async fn load_and_kill(stack: &mut Stack) -> (Vec<Timed>, Instant) {
 
 /// Lines of requests that did not end well for the client.
 fn failed_lines(stack: &Stack) -> Vec<Value> {
-    let cut = |flags: &str| ["UC", "UF", "UR", "UPE", "URX", "NC"].iter().any(|flag| flags.split(',').any(|f| f == *flag));
+    let cut = |flags: &str| {
+        ["UC", "UF", "UR", "UPE", "URX", "NC"].iter().any(|flag| flags.split(',').any(|f| f == *flag))
+    };
     let mut lines = access_log(stack);
     lines.retain(|line| line["status"] != 200 || cut(line["flags"].as_str().unwrap_or_default()));
     lines
 }
 
 async fn only_requests_in_flight_fail(steer: Steer) {
-    let Some(mut stack) = start("only_requests_in_flight_fail", steer, three_real_time_pods).await else { return };
+    let Some(mut stack) = start("only_requests_in_flight_fail", steer, three_real_time_pods).await else {
+        return;
+    };
     let dead = stack.pods[0].address().to_string();
     let (timed, killed) = load_and_kill(&mut stack).await;
     let failed: Vec<&Timed> = timed.iter().filter(|timed| !timed.sample.ok()).collect();
-    let report = |timed: &Timed| format!("{:?} after {:?}: {:?}", timed.sample.status, timed.started, timed.sample.error);
+    let report = |timed: &Timed| {
+        format!("{:?} after {:?}: {:?}", timed.sample.status, timed.started, timed.sample.error)
+    };
     assert!(!failed.is_empty(), "the pod had nothing in flight: the test has shown nothing");
     for timed in &failed {
         assert!(timed.started < killed + NEWS, "began after the pod's end: {}", report(timed));
@@ -129,16 +136,6 @@ async fn listed(stack: &Stack, id: &str) -> BTreeSet<String> {
     listed
 }
 
-#[tokio::test]
-async fn a_killed_pod_fails_only_what_is_in_flight_on_it_header() {
-    only_requests_in_flight_fail(Steer::Header).await;
-}
-
-#[tokio::test]
-async fn a_killed_pod_fails_only_what_is_in_flight_on_it_filter_state() {
-    only_requests_in_flight_fail(Steer::FilterState).await;
-}
-
 /// Nobody can say any more what the pods hold, but they serve: the sidecar lists them all, without credit.
 #[tokio::test]
 async fn without_any_event_stream_requests_are_still_answered() {
@@ -168,4 +165,9 @@ async fn without_any_event_stream_requests_are_still_answered() {
         let outcome = complete(&stack, &ids(number, 4)).await;
         assert_eq!((outcome.reason(), outcome.matched()), ("steered", (0, 4)));
     }
+}
+
+in_both_wirings! {
+    only_requests_in_flight_fail:
+        a_killed_pod_fails_only_what_is_in_flight_on_it_header, a_killed_pod_fails_only_what_is_in_flight_on_it_filter_state;
 }

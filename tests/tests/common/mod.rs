@@ -19,6 +19,22 @@ pub const MODEL: &str = "demo";
 /// Tokens in a block of it.
 pub const BLOCK: usize = 64;
 
+/// One test function for each wiring: `body: name_header, name_filter_state;`.
+#[allow(unused_macros, reason = "every test file uses its part of it")]
+macro_rules! in_both_wirings {
+    ($($body:ident: $header:ident, $filter_state:ident;)+) => {$(
+        #[tokio::test]
+        async fn $header() {
+            $body(warmpath_harness::Steer::Header).await;
+        }
+
+        #[tokio::test]
+        async fn $filter_state() {
+            $body(warmpath_harness::Steer::FilterState).await;
+        }
+    )+};
+}
+
 /// A stack in that wiring, with `change` made to it; none when there is no Envoy.
 ///
 /// The filter waits for the sidecar for as long as a busy machine may need, unless `change` says otherwise.
@@ -57,9 +73,9 @@ impl Outcome {
         self.log[key].as_str().unwrap_or_else(|| panic!("no {key} in {}", self.log))
     }
 
-    /// "steered", or why not.
+    /// "steered", or why not; empty when the request was over before that was known.
     pub fn reason(&self) -> &str {
-        self.text("warmpath_reason")
+        self.log["warmpath_reason"].as_str().unwrap_or_default()
     }
 
     /// Blocks that the best endpoint held, of those asked for.
