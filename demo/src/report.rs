@@ -24,6 +24,7 @@ pub(crate) fn table(workload: &Workload, round_robin: &Figures, warmpath: &Figur
     row("requests of each pod", &|of| {
         of.requests_per_pod.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / ")
     });
+    row("steered requests", &|of| format!("{} of {}", of.steered, of.requests));
     row("failed requests", &|of| format!("{} of {}", of.failed, of.requests));
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -81,6 +82,7 @@ pub(crate) fn write_json(
             "ttft_p90_ms": "milliseconds",
             "requests": "requests",
             "failed": "requests",
+            "steered": "requests",
             "max_pod_share": "share of the requests, 0 to 1",
             "requests_per_pod": "requests",
             "prompt_tokens": "tokens",
