@@ -160,7 +160,7 @@ fn pods(outcomes: &[Outcome]) -> BTreeSet<&str> {
 
 async fn modes_are_switched_while_it_runs(steer: Steer) {
     // Slow pods: an observed request does not wait for its pick, and one that is over first is not observed.
-    let slow = PodOptions { instant: false, time_scale: 10.0, ..PodOptions::default() };
+    let slow = PodOptions { instant: false, time_scale: 3.0, ..PodOptions::default() };
     let observe = |builder: StackBuilder| builder.pods(3, slow).sidecar(json!({"mode": "observe"}));
     let Some(mut stack) = start("modes_are_switched_while_it_runs", steer, observe).await else { return };
     // Picks are made and logged, but the cluster balances as it always did.
