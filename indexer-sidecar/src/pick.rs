@@ -20,8 +20,10 @@ use crate::state::StateHandle;
 
 pub mod order;
 pub mod socket;
+pub mod turns;
 
 use order::{Candidate, eligible, order};
+use turns::Turns;
 
 /// Endpoints in one answer. Envoy takes the first that it knows and goes down the list on retries: nobody retries
 /// more often, and a request header of 16 addresses stays under 400 bytes.
@@ -50,7 +52,7 @@ pub struct Picker {
 #[derive(Debug)]
 struct Book {
     load: Load,
-    turn: usize,
+    turns: Turns,
 }
 
 /// What a pick came to, before it is written down.
@@ -72,7 +74,8 @@ impl Picker {
         // Ids start at the clock, in microseconds: a report that outlives a restart names no pick of this run.
         let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO);
         let load = Load::new(since_epoch.as_micros() as u64);
-        Self { index, book: Arc::new(Mutex::new(Book { load, turn: 0 })), state, metrics, keys_max }
+        let book = Arc::new(Mutex::new(Book { load, turns: Turns::default() }));
+        Self { index, book, state, metrics, keys_max }
     }
 
     /// Outstanding picks by endpoint, of endpoints that have any.
@@ -117,13 +120,14 @@ impl Picker {
             .map(|found| Candidate {
                 outstanding: book.load.outstanding(&found.address),
                 match_blocks: found.blocks,
+                last_turn: book.turns.last(&found.address),
                 address: found.address,
             })
             .collect();
-        order(&mut listed, book.turn);
+        order(&mut listed);
         listed.truncate(LISTED_MAX);
-        book.turn = book.turn.wrapping_add(1);
         let first = &listed[0];
+        book.turns.take(first.address.clone());
         let outcome = if first.match_blocks > 0 { Outcome::Matched } else { Outcome::Unmatched };
         let pick_id = if request.observe { 0 } else { self.count(&mut book, first.address.clone()) };
         Picked { outcome, listed, pick_id }

@@ -18,6 +18,8 @@ pub struct Candidate {
     pub match_blocks: u32,
     /// Picks outstanding on it.
     pub outstanding: u32,
+    /// The turn in which it was last picked; 0 if never. Smaller is longer ago.
+    pub last_turn: u64,
 }
 
 /// Endpoints that were not considered although they serve the model.
@@ -55,13 +57,14 @@ pub fn eligible(
     (kept, left_out)
 }
 
-/// Puts `candidates` in order; among equals the `turn`-th comes first, counted round.
-pub fn order(candidates: &mut [Candidate], turn: usize) {
-    let rank = |candidate: &Candidate| (Reverse(candidate.match_blocks), candidate.outstanding);
-    candidates.sort_by_key(rank);
-    for equals in candidates.chunk_by_mut(|a, b| rank(a) == rank(b)) {
-        equals.rotate_left(turn % equals.len());
-    }
+/// Puts `candidates` in order; among equals the one whose last turn is longest ago comes first.
+///
+/// Not the next one of a list of the equals: the busy one drops out of that list, and with three pods and one request
+/// at a time a rotation over the other two can pass one of them over for ever.
+pub fn order(candidates: &mut [Candidate]) {
+    candidates.sort_by_key(|candidate| {
+        (Reverse(candidate.match_blocks), candidate.outstanding, candidate.last_turn)
+    });
 }
 
 #[cfg(test)]
@@ -96,47 +99,62 @@ mod tests {
     }
 
     /// The same order, found by looking for the best one again and again.
-    fn naive(mut candidates: Vec<Candidate>, turn: usize) -> Vec<Candidate> {
+    fn naive(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
         let mut ordered = Vec::new();
         while !candidates.is_empty() {
-            let longest = candidates.iter().map(|c| c.match_blocks).max().unwrap();
-            let least =
-                candidates.iter().filter(|c| c.match_blocks == longest).map(|c| c.outstanding).min().unwrap();
-            let (mut best, rest): (Vec<_>, Vec<_>) =
-                candidates.into_iter().partition(|c| c.match_blocks == longest && c.outstanding == least);
-            candidates = rest;
-            for _ in 0..turn % best.len() {
-                let first = best.remove(0);
-                best.push(first);
+            let mut best = 0;
+            for (at, other) in candidates.iter().enumerate() {
+                let first = &candidates[best];
+                let better = other.match_blocks > first.match_blocks
+                    || other.match_blocks == first.match_blocks
+                        && (other.outstanding < first.outstanding
+                            || other.outstanding == first.outstanding && other.last_turn < first.last_turn);
+                if better {
+                    best = at;
+                }
             }
-            ordered.append(&mut best);
+            ordered.push(candidates.remove(best));
         }
         ordered
     }
 
     proptest! {
         #[test]
-        fn equals_the_naive_order(loads in prop::collection::vec((0_u32..4, 0_u32..3), 0..40), turn: usize) {
-            let mut candidates: Vec<Candidate> = loads.into_iter().enumerate().map(|(position, (match_blocks, outstanding))| {
-                Candidate { address: position.to_string().into(), match_blocks, outstanding }
+        fn equals_the_naive_order(loads in prop::collection::vec((0_u32..4, 0_u32..3, 0_u64..5), 0..40)) {
+            let mut candidates: Vec<Candidate> = loads.into_iter().enumerate().map(|(position, (match_blocks, outstanding, last_turn))| {
+                Candidate { address: position.to_string().into(), match_blocks, outstanding, last_turn }
             }).collect();
-            let expected = naive(candidates.clone(), turn);
-            order(&mut candidates, turn);
+            let expected = naive(candidates.clone());
+            order(&mut candidates);
             prop_assert_eq!(candidates, expected);
         }
     }
 
+    /// Picks in a row, of which the last `late` are still outstanding; how often each endpoint came first.
+    fn firsts(names: &[&str], picks: u64, late: u64) -> Vec<usize> {
+        let mut last_turns = vec![0; names.len()];
+        let mut counts = vec![0; names.len()];
+        for turn in 1..=picks {
+            let mut candidates: Vec<Candidate> = (0..names.len())
+                .map(|at| Candidate {
+                    address: names[at].into(),
+                    match_blocks: 0,
+                    outstanding: u32::from(last_turns[at] > 0 && last_turns[at] + late >= turn),
+                    last_turn: last_turns[at],
+                })
+                .collect();
+            order(&mut candidates);
+            let first = names.iter().position(|name| *name == &*candidates[0].address).unwrap();
+            last_turns[first] = turn;
+            counts[first] += 1;
+        }
+        counts
+    }
+
     #[test]
-    fn equals_take_turns_evenly_whatever_else_is_there() {
-        let make =
-            |address: &str, outstanding| Candidate { address: address.into(), match_blocks: 0, outstanding };
-        let firsts: Vec<String> = (0..4)
-            .map(|turn| {
-                let mut candidates = [make("busy", 1), make("a", 0), make("b", 0)];
-                order(&mut candidates, turn);
-                candidates[0].address.to_string()
-            })
-            .collect();
-        assert_eq!(firsts, ["a", "b", "a", "b"]);
+    fn equals_take_turns_evenly_also_while_the_last_one_picked_counts_as_busy() {
+        assert_eq!(firsts(&["a", "b", "c"], 30, 0), [10, 10, 10]);
+        assert_eq!(firsts(&["a", "b", "c"], 30, 1), [10, 10, 10]);
+        assert_eq!(firsts(&["a", "b", "c", "d"], 40, 2), [10, 10, 10, 10]);
     }
 }
