@@ -5,9 +5,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={file}");
     let descriptors = protox::compile([file], ["proto"])?;
     let service = std::env::var_os("CARGO_FEATURE_SERVICE").is_some();
-    tonic_prost_build::configure()
-        .build_client(service)
-        .build_server(service)
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().build_client(service).build_server(service).compile_fds(descriptors)?;
     Ok(())
 }

@@ -13,6 +13,8 @@ pub enum PassReason {
     UnsupportedField,
     /// A message holds a content part other than text.
     UnsupportedContent,
+    /// The engine does not read its prefix cache for such a request: no pod is better than another.
+    CacheNotRead,
     /// There is no prompt, or it encodes to no tokens.
     EmptyPrompt,
     /// No definition serves the model that the request names.
@@ -29,11 +31,12 @@ pub enum PassReason {
 
 impl PassReason {
     /// All reasons, for declaring one counter each.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::MalformedJson,
         Self::InvalidField,
         Self::UnsupportedField,
         Self::UnsupportedContent,
+        Self::CacheNotRead,
         Self::EmptyPrompt,
         Self::UnknownModel,
         Self::NoTemplate,
@@ -49,6 +52,7 @@ impl PassReason {
             Self::InvalidField => "invalid_field",
             Self::UnsupportedField => "unsupported_field",
             Self::UnsupportedContent => "unsupported_content",
+            Self::CacheNotRead => "cache_not_read",
             Self::EmptyPrompt => "empty_prompt",
             Self::UnknownModel => "unknown_model",
             Self::NoTemplate => "no_template",

@@ -129,6 +129,16 @@ fn refuse_forwarded_ids(fields: &Fields) -> Result<(), Pass> {
     }
 }
 
+/// Log probabilities of the prompt's own tokens have to be computed: vLLM then reads no cached block
+/// (`skip_reading_prefix_cache` in `sampling_params.py`). `implied`: another field asks for them.
+fn refuse_uncached(fields: &Fields, implied: bool) -> Result<(), Pass> {
+    if implied || fields.get("prompt_logprobs").is_some() {
+        let detail = "prompt_logprobs: the engine does not read its cache for them";
+        return Err(Pass::new(PassReason::CacheNotRead, detail));
+    }
+    Ok(())
+}
+
 /// A field that changes the prompt and is not modelled.
 fn unsupported(field: &str) -> Pass {
     Pass::new(PassReason::UnsupportedField, format!("{field}: changes the prompt and is not modelled"))

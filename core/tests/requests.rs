@@ -178,6 +178,14 @@ fn fields_that_change_the_prompt_pass_by_name_unless_they_are_null() {
 }
 
 #[test]
+fn requests_that_do_not_read_the_cache_pass() {
+    passes(completion(json!({"prompt_logprobs": 1})), PassReason::CacheNotRead, "prompt_logprobs");
+    passes(chat(json!({"prompt_logprobs": 0})), PassReason::CacheNotRead, "prompt_logprobs");
+    passes(completion(json!({"echo": true, "logprobs": 1})), PassReason::CacheNotRead, "prompt_logprobs");
+    assert!(completion(json!({"echo": null, "logprobs": 1, "prompt_logprobs": null})).is_ok());
+}
+
+#[test]
 fn fields_that_leave_the_prompt_alone_are_ignored() {
     let fields = json!({"stream": true, "temperature": 0.5, "n": 2, "echo": true, "truncation_side": "left", "user": "u",
         "unknown_to_vllm": {"a": 1}, "kv_transfer_params": {"do_remote_decode": true, "prompt_token_ids": null},

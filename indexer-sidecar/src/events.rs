@@ -70,6 +70,19 @@ impl Inputs {
         wanted
     }
 
+    /// Says which endpoints name a model that is not configured: nobody follows them.
+    fn tell_unknown_models(&self) {
+        let endpoints = Arc::clone(&self.endpoints.borrow());
+        let rules = Arc::clone(&self.rules.borrow());
+        let unknown = endpoints.iter().filter(|endpoint| !rules.contains_key(&endpoint.model));
+        let mut count = 0;
+        for endpoint in unknown {
+            count += 1;
+            log::warn!(endpoint:% = endpoint.address, model:% = endpoint.model; "endpoint names a model that is not configured: not followed");
+        }
+        self.metrics.unknown_model.set(count);
+    }
+
     /// Waits until endpoints or rules change.
     async fn changed(&mut self) {
         tokio::select! {
@@ -118,6 +131,7 @@ pub async fn run(
     let socket = central.clone().map(|config| tokio::spawn(central::serve(config, inputs.clone())));
     let mut running: BTreeMap<StreamId, Running> = BTreeMap::new();
     loop {
+        inputs.tell_unknown_models();
         let direct = |address: &str| !central.as_ref().is_some_and(|central| central.covers(address));
         reconcile(&mut running, &inputs, inputs.wanted(direct)).await;
         tokio::select! {

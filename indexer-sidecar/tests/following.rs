@@ -120,3 +120,11 @@ async fn it_drains_at_the_end() {
     assert!(!socket.exists());
     assert!(tokio::net::TcpStream::connect(sidecar.addresses.admin).await.is_err());
 }
+
+#[tokio::test]
+async fn endpoints_of_an_unknown_model_are_told_of() {
+    let mut listed = endpoints(&PODS);
+    listed["endpoints"][1]["model"] = json!("nobody");
+    let sidecar = Sidecar::boot(&config(), Some(&listed)).await;
+    sidecar.wait_for_metric("warmpath_events_endpoints_unknown_model 1").await;
+}

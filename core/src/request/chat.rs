@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::{Chat, Prompt, Request, cache_salt, invalid, refuse_forwarded_ids, unsupported};
+use super::{Chat, Prompt, Request, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached, unsupported};
 use crate::pass::{Pass, PassReason};
 
 /// Fields of vLLM's `ChatCompletionRequest` that change the prompt and are not modelled.
@@ -47,6 +47,7 @@ const BILLING_HEADER: &str = "x-anthropic-billing-header";
 pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
     fields.refuse(&UNSUPPORTED)?;
     refuse_forwarded_ids(fields)?;
+    refuse_uncached(fields, false)?;
     refuse_settings(fields)?;
     let add_generation_prompt = fields.bool("add_generation_prompt", true)?;
     let add_special_tokens = fields.bool("add_special_tokens", false)?;

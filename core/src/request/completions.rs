@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::{Prompt, Request, cache_salt, invalid, refuse_forwarded_ids};
+use super::{Prompt, Request, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached};
 use crate::pass::{Pass, PassReason};
 
 /// Fields of vLLM's `CompletionRequest` that change the prompt and are not modelled.
@@ -22,6 +22,9 @@ const OUTPUT_TOKENS_DEFAULT: u64 = 16;
 pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
     fields.refuse(&UNSUPPORTED)?;
     refuse_forwarded_ids(fields)?;
+    // An echoed prompt comes with the log probabilities that are asked for the output.
+    let echo = fields.get("echo").is_some_and(|echo| *echo != Value::Bool(false));
+    refuse_uncached(fields, echo && fields.get("logprobs").is_some())?;
     let add_special_tokens = fields.bool("add_special_tokens", true)?;
     let prompt = fields.take("prompt").ok_or_else(empty)?;
     Ok(Request {

@@ -46,6 +46,8 @@ pub struct EventMetrics {
     pub streams: Gauge,
     /// Those of them that are up and in order.
     pub streams_live: Gauge,
+    /// Endpoints that are not followed because their model is not configured.
+    pub unknown_model: Gauge,
 }
 
 impl EventMetrics {
@@ -67,6 +69,11 @@ impl EventMetrics {
         registry.register("losses", "Times that a publisher's blocks were dropped", self.losses.clone());
         registry.register("unmapped_messages", "Central messages without an endpoint", self.unmapped.clone());
         registry.register("streams", "Publishers that are followed", self.streams.clone());
+        registry.register(
+            "endpoints_unknown_model",
+            "Endpoints whose model is not configured",
+            self.unknown_model.clone(),
+        );
         registry.register("streams_live", "Publishers that are up and in order", self.streams_live.clone());
     }
 }

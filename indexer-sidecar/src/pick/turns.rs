@@ -41,6 +41,9 @@ mod tests {
             turns.take(number.to_string().into());
         }
         assert_eq!(turns.last.len(), 1);
-        assert_eq!((turns.last("0"), turns.last(&REMEMBERED_MAX.to_string())), (0, REMEMBERED_MAX as u64 + 1));
+        assert_eq!(
+            (turns.last("0"), turns.last(&REMEMBERED_MAX.to_string())),
+            (0, REMEMBERED_MAX as u64 + 1)
+        );
     }
 }
