@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{access_log, complete, events_arrive, eventually, ids, scores, start};
+use common::{BLOCK, access_log, complete, completion, events_arrive, eventually, ids, scores, start};
 use serde_json::{Value, json};
 use warmpath_harness::load::{Job, Sample, closed_loop};
 use warmpath_harness::{PodOptions, Stack, StackBuilder, Steer};
@@ -167,7 +167,48 @@ async fn without_any_event_stream_requests_are_still_answered() {
     }
 }
 
+/// Makes the first host of the pool one that nobody listens on.
+fn move_first_host(config: &mut Value, port: u16) {
+    let clusters = config["static_resources"]["clusters"].as_array_mut().unwrap();
+    let pool = clusters.iter_mut().find(|cluster| cluster["name"] == "warmpath_pool").unwrap();
+    let host = &mut pool["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
+    host["address"]["socket_address"]["port_value"] = port.into();
+}
+
+/// Events say that the first pod has the prompt, but it does not take connections: the next listed one answers.
+async fn an_unreachable_pod_is_passed_over(steer: Steer) {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let change = |builder: StackBuilder| {
+        builder.edit_envoy(move |config| {
+            move_first_host(config, closed.port());
+            Ok(())
+        })
+    };
+    let Some(stack) = start("an_unreachable_pod_is_passed_over", steer, change).await else { return };
+    let mut endpoints: Vec<_> = stack.pods.iter().map(|pod| pod.endpoint().clone()).collect();
+    endpoints[0].address = closed;
+    stack.files.write_endpoints(&endpoints).unwrap();
+    stack.pods[0].client().post_json("/v1/completions", &completion(ids(0, 4))).await.unwrap().ok().unwrap();
+    let unreachable = closed.to_string();
+    let mut found = None;
+    eventually("the unreachable pod is credited", async || {
+        // Only in the first block like the prompt, so that the other pod never has more of it.
+        let outcome = complete(&stack, &ids(0, 4)[..2 * BLOCK]).await;
+        assert_eq!(outcome.pod(), stack.pods[1].address().to_string());
+        let credited = outcome.endpoint() == unreachable;
+        found = credited.then_some(outcome);
+        credited
+    })
+    .await;
+    assert_eq!(found.unwrap().matched(), (1, 1));
+    let outcome = complete(&stack, &ids(0, 4)).await;
+    assert_eq!((outcome.endpoint(), outcome.matched()), (unreachable.as_str(), (4, 4)));
+    assert_eq!(outcome.pod(), stack.pods[1].address().to_string());
+}
+
 in_both_wirings! {
+    an_unreachable_pod_is_passed_over:
+        an_unreachable_pod_is_passed_over_header, an_unreachable_pod_is_passed_over_filter_state;
     only_requests_in_flight_fail:
         a_killed_pod_fails_only_what_is_in_flight_on_it_header, a_killed_pod_fails_only_what_is_in_flight_on_it_filter_state;
 }
