@@ -28,7 +28,7 @@ fn three_real_time_pods(builder: StackBuilder) -> StackBuilder {
 /// Every other answer is a stream: those that are cut have a status of 200.
 fn job(number: u32) -> Job {
     let body = json!({
-        "model": common::MODEL, "prompt": ids(number, 4), "max_tokens": 16, "stream": number % 2 == 0,
+        "model": common::MODEL, "prompt": ids(number, 4), "max_tokens": 16, "stream": number.is_multiple_of(2),
     });
     Job { path: "/v1/completions", body }
 }
