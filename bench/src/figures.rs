@@ -28,7 +28,7 @@ impl Figures {
     pub fn print(&self) {
         println!("{} {}", self.benchmark, self.setting);
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["figure", "value", "unit"]);
+        table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["figure", "value", "unit"]);
         for (name, value, unit) in &self.rows {
             let digits = if value.fract() == 0.0 { 0 } else { 3 };
             table.add_row([name.clone(), format!("{value:.digits$}"), (*unit).to_owned()]);
