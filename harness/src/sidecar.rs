@@ -56,6 +56,12 @@ impl SidecarFiles {
         Ok(files)
     }
 
+    /// The configuration as it stands in the file.
+    #[must_use]
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
     /// Change the configuration file (it is watched while the sidecar runs).
     ///
     /// # Errors

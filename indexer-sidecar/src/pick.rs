@@ -161,7 +161,9 @@ impl Indexer for Picker {
         let labels = PickLabels { outcome: picked.outcome.name(), observed: request.observe };
         self.metrics.picked(&labels, start.elapsed());
         if state.log_scores {
-            log_scores(&request, &endpoints);
+            // Beside the answer: a request waits in the gateway for it, and writing the lines takes longer than the pick.
+            let endpoints = endpoints.clone();
+            tokio::spawn(async move { log_scores(&request, &endpoints) });
         }
         Ok(Response::new(PickResponse { endpoints, pick_id: picked.pick_id }))
     }

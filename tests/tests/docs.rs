@@ -21,13 +21,11 @@ const ROOTS: [&str; 14] = [
 ];
 
 fn paths(text: &str) -> impl Iterator<Item = &str> {
+    let plain = |name: &&str| !name.contains([' ', '*', '{', '<', '\n']) && !name.starts_with("http");
     let quoted = text.split('`').skip(1).step_by(2);
+    let quoted = quoted.filter(|name| ROOTS.iter().any(|root| name.starts_with(root)));
     let linked = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    let file = |name: &str| name.ends_with(".md") || name.ends_with(".yaml") || name.ends_with(".toml");
-    quoted.chain(linked).filter(move |name| {
-        let plain = !name.contains([' ', '*', '{', '<', '\n']) && !name.starts_with("http");
-        plain && (ROOTS.iter().any(|root| name.starts_with(root)) || file(name))
-    })
+    quoted.chain(linked.filter(|name| !name.starts_with('#'))).filter(plain)
 }
 
 #[test]
