@@ -47,9 +47,9 @@ pub struct Options {
     /// Requests of the single client to each gateway, in hundreds
     #[arg(long, default_value_t = 20)]
     turns: usize,
-    /// Seconds of load for each gateway before anything is measured
-    #[arg(long, default_value_t = 5)]
-    warmup_seconds: usize,
+    /// Requests to each gateway before anything is measured, in hundreds (more than 5 seconds)
+    #[arg(long, default_value_t = 15)]
+    warmup_turns: usize,
     /// Bytes of prose in a chat
     #[arg(long, default_value_t = 2048)]
     prompt_bytes: usize,
@@ -133,7 +133,7 @@ pub async fn run(options: &Options, programs: &Programs) -> Result<Figures> {
     ];
     let mut prompts = Prompts { next: SEED, bytes: options.prompt_bytes, words: common_words(SEED) };
     let open = Way::OpenLoop { rate: options.rate };
-    load(&mut arms, open, options.warmup_seconds, &mut prompts, "warming up").await;
+    load(&mut arms, Way::OneClient, options.warmup_turns, &mut prompts, "warming up").await;
     let tokens = mean_tokens(&fs::read(&tokenizer)?, &mut prompts)?;
     let mut figures = Figures::new("path", setting(options));
     figures.add("prompt_tokens_mean", tokens, "");
@@ -201,7 +201,7 @@ fn mean_tokens(tokenizer: &[u8], prompts: &mut Prompts) -> Result<f64> {
 
 fn setting(options: &Options) -> Value {
     json!({
-        "rate_per_s": options.rate, "open_loop_s": options.seconds, "warmup_s": options.warmup_seconds,
+        "rate_per_s": options.rate, "open_loop_s": options.seconds, "warmup_requests": options.warmup_turns * TURN_REQUESTS,
         "one_client_requests": options.turns * TURN_REQUESTS, "prompt_bytes": options.prompt_bytes,
         "tokenizer_entries": options.vocabulary, "pods": options.pods, "envoy_workers": 1,
     })

@@ -18,6 +18,10 @@ pub mod beat;
 /// Lines that wait for the writer, a few hundred bytes each: half a second of picks at 1,000 a second and 16 lines.
 const QUEUE_LINES: usize = 8192;
 
+/// How long lines are gathered before they are written. A pick writes several: waking the writer for each of them would
+/// cost more than the pick, on the cores that the gateway needs.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// How long the last lines may take to be written when the process ends.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -85,7 +89,9 @@ fn write_lines(entries: &Receiver<Entry>, out: impl Write) {
         let waiting = entries.try_recv().or_else(|_| {
             // Nothing waits: let the reader see what there is, then sleep until there is more.
             let _ = out.flush();
-            entries.recv()
+            let first = entries.recv();
+            std::thread::sleep(GATHER);
+            first
         });
         let Ok(entry) = waiting else { return };
         match entry {
