@@ -70,6 +70,9 @@ pub(crate) fn run_all(workspace: &Workspace, options: &Options) -> Result<()> {
     summarise(&reports)
 }
 
+/// End-to-end tests at a time: they mostly wait, for Envoy to compile the module and for deadlines to pass.
+const E2E_THREADS: usize = 3;
+
 struct Report {
     name: String,
     seconds: Duration,
@@ -164,7 +167,9 @@ fn end_to_end(workspace: &Workspace, envoy: PathBuf) -> Result<Counts> {
     let mut failed = Vec::new();
     for test in test_programs(workspace)?.iter().filter(|test| test.name != "vllm") {
         say(&format!("end-to-end: {}", test.name));
-        match run::tests(programs.export(&mut test.command()).arg("--show-output")) {
+        let mut command = test.command();
+        programs.export(&mut command).args(["--show-output", &format!("--test-threads={E2E_THREADS}")]);
+        match run::tests(&mut command) {
             Ok(of_one) => counts.add(of_one),
             Err(error) => failed.push(format!("{error:#}")),
         }
