@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use warmpath_core::tokenizer::{HfTokenizer, Tokenizer};
+use warmpath_core::tokenizer::{HfTokenizer, Limits, Tokenizer};
 use warmpath_harness::load::{Job, Sample, closed_loop, open_loop};
 use warmpath_harness::model::ModelFiles;
 use warmpath_harness::pod::PodOptions;
@@ -194,7 +194,7 @@ fn mean_tokens(tokenizer: &[u8], prompts: &mut Prompts) -> Result<f64> {
     let mut tokens = 0;
     for _ in 0..TEXTS {
         let text = prompts.text();
-        tokens += tokenizer.encode(&text, false).map_err(anyhow::Error::msg)?.len();
+        tokens += tokenizer.encode(&text, false, &Limits::NONE).map_err(anyhow::Error::msg)?.ids.len();
     }
     Ok(tokens as f64 / f64::from(TEXTS))
 }

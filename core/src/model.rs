@@ -5,13 +5,14 @@ use crate::definition::{ModelDefinition, SaltRule};
 use crate::pass::{Pass, PassReason};
 use crate::request::{Prompt, Request};
 use crate::template::Template;
-use crate::tokenizer::{HfTokenizer, Tokenizer};
+use crate::tokenizer::{Encoded, Limits, Tokenizer};
 
 /// A model definition with its tokenizer and chat template, ready to key prompts.
 pub struct Model {
     definition: ModelDefinition,
     tokenizer: Box<dyn Tokenizer>,
     template: Option<Template>,
+    limits: Limits,
 }
 
 /// What the sidecar is asked about.
@@ -19,21 +20,16 @@ pub struct Model {
 pub struct PromptKeys {
     /// Keys of the matchable blocks, first block first; empty for a prompt of one block or less.
     pub keys: Vec<BlockKey>,
-    /// Tokens in the prompt.
+    /// Tokens in the prompt, or in the prefix of it that was encoded.
     pub token_count: usize,
+    /// Whether the keys are those of the whole prompt. `false`: a limit was met, and they are those of a prefix of it,
+    /// every full block of which can match.
+    pub complete: bool,
 }
 
 /// Why a definition's assets could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// `tokenizer.json` is not one that can be read.
-    #[error("model {model}: tokenizer.json: {message}")]
-    Tokenizer {
-        /// Name of the model.
-        model: String,
-        /// What the tokenizer library said.
-        message: String,
-    },
     /// The chat template does not parse.
     #[error("model {model}: chat template: {message}")]
     Template {
@@ -45,19 +41,27 @@ pub enum LoadError {
 }
 
 impl Model {
-    /// Loads a definition's assets: `tokenizer_json` and, where the definition has one, the chat template's text.
+    /// Takes a definition's tokenizer and, where the definition has one, the chat template's text. Prompts are encoded
+    /// within the default [`Limits`].
+    ///
+    /// # Errors
+    /// When the chat template does not parse.
     pub fn load(
         definition: ModelDefinition,
-        tokenizer_json: &[u8],
+        tokenizer: Box<dyn Tokenizer>,
         chat_template: Option<&str>,
     ) -> Result<Self, LoadError> {
-        let tokenizer = HfTokenizer::from_json(tokenizer_json)
-            .map_err(|message| LoadError::Tokenizer { model: definition.name.clone(), message })?;
         let template = chat_template
             .map(|source| Template::new(source, &definition.special_tokens))
             .transpose()
             .map_err(|message| LoadError::Template { model: definition.name.clone(), message })?;
-        Ok(Self { definition, tokenizer: Box::new(tokenizer), template })
+        Ok(Self { definition, tokenizer, template, limits: Limits::default() })
+    }
+
+    /// The same model with other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// The definition it was loaded from.
@@ -81,8 +85,9 @@ impl Model {
         }
     }
 
-    /// Token ids of the request's prompt. The request's `model` is not looked at.
-    pub fn tokens(&self, request: &Request) -> Result<Vec<u32>, Pass> {
+    /// Token ids of the request's prompt, or of a prefix of it when a limit was met. The request's `model` is not looked
+    /// at.
+    pub fn tokens(&self, request: &Request) -> Result<Encoded, Pass> {
         let length_max = self.definition.max_model_len;
         if let (Some(wanted), Some(max)) = (request.output_tokens_max, length_max)
             && wanted > u64::from(max)
@@ -94,7 +99,7 @@ impl Model {
         }
         let tokens = match &request.prompt {
             Prompt::Text { text, add_special_tokens } => self.encode(text, *add_special_tokens)?,
-            Prompt::Tokens(ids) => self.known(ids)?,
+            Prompt::Tokens(ids) => Encoded { ids: self.known(ids)?, complete: true },
             Prompt::Chat(chat) => {
                 let template = self.template.as_ref().ok_or_else(|| {
                     Pass::new(PassReason::NoTemplate, "a chat, and the model has no chat template")
@@ -102,13 +107,13 @@ impl Model {
                 self.encode(&template.render(chat)?, chat.add_special_tokens)?
             }
         };
-        if tokens.is_empty() {
+        if tokens.ids.is_empty() && tokens.complete {
             return Err(Pass::new(PassReason::EmptyPrompt, "the prompt encodes to no tokens"));
         }
         match length_max {
-            Some(max) if tokens.len() > max as usize => Err(Pass::new(
+            Some(max) if tokens.ids.len() > max as usize => Err(Pass::new(
                 PassReason::PromptTooLong,
-                format!("{} tokens, the model takes {max}", tokens.len()),
+                format!("{} tokens, the model takes {max}", tokens.ids.len()),
             )),
             _ => Ok(tokens),
         }
@@ -118,22 +123,24 @@ impl Model {
     pub fn keys(&self, request: &Request) -> Result<PromptKeys, Pass> {
         let definition = &self.definition;
         let lora = self.adapter_for(request.model.as_deref())?;
-        let tokens = self.tokens(request)?;
+        let Encoded { ids, complete } = self.tokens(request)?;
         let salt = match definition.cache_salt {
             SaltRule::Keyed => request.cache_salt.as_deref(),
             SaltRule::Ignored => None,
         };
         let root = KeySpace { seed: definition.seed, model: &definition.name, lora, salt }.root();
         let block_tokens = definition.block_tokens as usize;
-        let mut keys = block::chain(root, &tokens, block_tokens);
-        keys.truncate(block::matchable_blocks(tokens.len(), block_tokens));
-        Ok(PromptKeys { keys, token_count: tokens.len() })
+        let mut keys = block::chain(root, &ids, block_tokens);
+        if complete {
+            keys.truncate(block::matchable_blocks(ids.len(), block_tokens));
+        }
+        Ok(PromptKeys { keys, token_count: ids.len(), complete })
     }
 
-    fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, Pass> {
+    fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Encoded, Pass> {
         // The library's message may quote the text.
         self.tokenizer
-            .encode(text, add_special_tokens)
+            .encode(text, add_special_tokens, &self.limits)
             .map_err(|_| Pass::new(PassReason::TokenizerError, "the tokenizer could not encode the prompt"))
     }
 

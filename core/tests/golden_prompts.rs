@@ -17,14 +17,14 @@ fn load(name: &str) -> Option<Model> {
         serde_json::from_slice(&std::fs::read(prompts.join("tokenizer_config.json")).unwrap()).unwrap();
     let template = std::fs::read_to_string(prompts.join("chat_template.jinja")).unwrap();
     let definition = common::definition("tiny", common::special_tokens(&config));
-    Some(Model::load(definition, &tokenizer, Some(&template)).unwrap())
+    Some(Model::load(definition, common::hf(&tokenizer), Some(&template)).unwrap())
 }
 
 fn tokens(model: &Model, row: &Value) -> Result<Vec<u32>, Pass> {
     let api = Api::from_path(row["endpoint"].as_str().unwrap()).unwrap();
     let request = request::parse(api, row["body"].to_string().as_bytes())?;
     model.adapter_for(request.model.as_deref())?;
-    model.tokens(&request)
+    Ok(model.tokens(&request)?.ids)
 }
 
 /// Runs all rows of one model. Rows that vLLM refused must be refused as well: all that are recorded can be known here.

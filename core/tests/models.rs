@@ -5,16 +5,17 @@ mod common;
 
 use serde_json::{Value, json};
 use warmpath_core::definition::{ModelDefinition, SaltRule};
-use warmpath_core::model::{LoadError, Model, PromptKeys};
+use warmpath_core::model::{Model, PromptKeys};
 use warmpath_core::pass::{Pass, PassReason};
 use warmpath_core::request::{Api, parse};
+use warmpath_core::tokenizer::{HfTokenizer, Limits};
 
 /// The small model with a changed definition.
 fn model(change: impl FnOnce(&mut ModelDefinition)) -> Model {
     let mut definition = common::small_model().definition().clone();
     change(&mut definition);
     let template = include_str!("data/chat_template.jinja");
-    Model::load(definition, include_bytes!("data/tokenizer.json"), Some(template)).unwrap()
+    Model::load(definition, common::small_tokenizer(), Some(template)).unwrap()
 }
 
 fn completion(model: &Model, body: Value) -> Result<PromptKeys, Pass> {
@@ -78,7 +79,7 @@ fn ids_beyond_the_vocabulary_pass() {
 #[test]
 fn a_chat_needs_a_template() {
     let definition = common::small_model().definition().clone();
-    let model = Model::load(definition, include_bytes!("data/tokenizer.json"), None).unwrap();
+    let model = Model::load(definition, common::small_tokenizer(), None).unwrap();
     let body = br#"{"messages": [{"role": "user", "content": "x"}]}"#;
     passes(model.keys(&parse(Api::ChatCompletions, body).unwrap()), PassReason::NoTemplate);
 }
@@ -91,7 +92,7 @@ fn truncation_and_padding_of_the_file_are_off() {
     file["padding"] = json!({"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
         "pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"});
     let definition = common::small_model().definition().clone();
-    let model = Model::load(definition, file.to_string().as_bytes(), None).unwrap();
+    let model = Model::load(definition, common::hf(file.to_string().as_bytes()), None).unwrap();
     let body = json!({"prompt": "the lazy dog looks at the quick brown fox"});
     let expected = completion(&common::small_model(), body.clone()).unwrap();
     assert!(expected.token_count > 4 && expected.token_count < 64);
@@ -102,11 +103,7 @@ fn truncation_and_padding_of_the_file_are_off() {
 fn an_empty_encoding_passes() {
     // White space that the template strips, with nothing else in it.
     let definition = common::small_model().definition().clone();
-    let model = Model::load(
-        definition,
-        include_bytes!("data/tokenizer.json"),
-        Some("{{ messages[0].content | trim }}"),
-    );
+    let model = Model::load(definition, common::small_tokenizer(), Some("{{ messages[0].content | trim }}"));
     let body = br#"{"messages": [{"role": "user", "content": " \n "}]}"#;
     passes(model.unwrap().keys(&parse(Api::ChatCompletions, body).unwrap()), PassReason::EmptyPrompt);
 }
@@ -114,10 +111,18 @@ fn an_empty_encoding_passes() {
 #[test]
 fn broken_assets_are_named() {
     let definition = common::small_model().definition().clone();
-    let error = Model::load(definition.clone(), b"{}", None).err().unwrap();
-    assert!(matches!(error, LoadError::Tokenizer { .. }));
-    assert!(error.to_string().starts_with("model demo: tokenizer.json: "), "{error}");
-    let tokenizer = include_bytes!("data/tokenizer.json");
-    let error = Model::load(definition, tokenizer, Some("{{")).err().unwrap();
+    assert!(HfTokenizer::from_json(b"{}").is_err());
+    let error = Model::load(definition, common::small_tokenizer(), Some("{{")).err().unwrap();
     assert!(error.to_string().starts_with("model demo: chat template: syntax error"), "{error}");
+}
+
+/// Past a limit there are keys of a prefix, or none: never those of another prompt, and never a wrong refusal.
+#[test]
+fn a_prompt_past_a_limit_is_incomplete() {
+    let limits = Limits { bytes_max: 16, ..Limits::default() };
+    let model = common::small_model().with_limits(limits);
+    let short = completion(&model, json!({"prompt": "a lazy dog"})).unwrap();
+    assert!(short.complete && short.token_count > 0);
+    let long = completion(&model, json!({"prompt": "a lazy dog looks at the fox"})).unwrap();
+    assert_eq!((long.keys.len(), long.complete), (0, false));
 }

@@ -8,6 +8,7 @@ use warmpath_core::block::{self, BlockKey, KeySpace};
 use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
 use warmpath_core::model::Model;
 use warmpath_core::request::{self, Api};
+use warmpath_core::tokenizer::HfTokenizer;
 use warmpath_harness::ModelFiles;
 use warmpath_harness::load::Job;
 
@@ -128,12 +129,13 @@ fn load(files: &ModelFiles) -> Result<Model> {
     };
     let template =
         String::from_utf8(read(&files.chat_template)?).context("the chat template is not UTF-8")?;
-    Ok(Model::load(definition, &read(&files.tokenizer)?, Some(&template))?)
+    let tokenizer = HfTokenizer::from_json(&read(&files.tokenizer)?).map_err(anyhow::Error::msg)?;
+    Ok(Model::load(definition, Box::new(tokenizer), Some(&template))?)
 }
 
 fn tokens(model: &Model, body: &serde_json::Value) -> Result<Vec<u32>> {
     request::parse(Api::ChatCompletions, body.to_string().as_bytes())
-        .and_then(|request| model.tokens(&request))
+        .and_then(|request| Ok(model.tokens(&request)?.ids))
         .map_err(|pass| anyhow!("a request of the demo would not be keyed: {pass:?}"))
 }
 

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use warmpath_core::definition::{AssetRef, CATALOG_PATH, CATALOG_VERSION, Catalog, ModelDefinition};
 use warmpath_core::model::Model;
 use warmpath_core::request::{self, Api};
+use warmpath_core::tokenizer::HfTokenizer;
 
 use crate::config::Config;
 use crate::host::{Host, HostResult};
@@ -282,6 +283,10 @@ fn load(host: &dyn Host, vm: &Vm, definition: ModelDefinition, tokenizer: &[u8],
     let template = match template.map(std::str::from_utf8).transpose() {
         Ok(template) => template,
         Err(error) => return give_up(host, vm, &definition, &format!("chat template: {error}")),
+    };
+    let tokenizer = match HfTokenizer::from_json(tokenizer) {
+        Ok(tokenizer) => Box::new(tokenizer),
+        Err(error) => return give_up(host, vm, &definition, &format!("tokenizer.json: {error}")),
     };
     match Model::load(definition.clone(), tokenizer, template) {
         Ok(model) => {

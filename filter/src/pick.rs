@@ -52,7 +52,8 @@ pub fn encode(question: Question<'_>, prompt: &PromptKeys, keys_max: usize) -> V
         request_id: question.request_id.to_owned(),
         model: question.model.to_owned(),
         block_keys: prompt.keys.iter().take(keys_max).map(|key| key.0).collect(),
-        token_count: prompt.token_count as u64,
+        // 0: not known, as the prompt is longer than what was encoded of it.
+        token_count: if prompt.complete { prompt.token_count as u64 } else { 0 },
         block_tokens: question.block_tokens,
         output_tokens_max: question.output_tokens_max.unwrap_or(0),
         candidates: Vec::new(),
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_pick_carries_the_first_keys() {
-        let prompt = PromptKeys { keys: (1..=5).map(BlockKey).collect(), token_count: 90 };
+        let prompt = PromptKeys { keys: (1..=5).map(BlockKey).collect(), token_count: 90, complete: true };
         let question = Question {
             request_id: "r",
             model: "m",

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
 use warmpath_core::model::Model;
+use warmpath_core::tokenizer::HfTokenizer;
 
 static MODEL: LazyLock<Model> = LazyLock::new(|| {
     let asset = AssetRef { sha256: String::new(), bytes: 0 };
@@ -25,6 +26,7 @@ static MODEL: LazyLock<Model> = LazyLock::new(|| {
         digest: String::new(),
     };
     let tokenizer = include_bytes!("../../core/tests/data/tokenizer.json");
+    let tokenizer = Box::new(HfTokenizer::from_json(tokenizer).expect("the test data is right"));
     let template = include_str!("../../core/tests/data/chat_template.jinja");
     Model::load(definition, tokenizer, Some(template)).expect("the test data is right")
 });

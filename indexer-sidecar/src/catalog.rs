@@ -11,6 +11,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use warmpath_core::definition::{AssetRef, CATALOG_VERSION, Catalog, Mode, ModelDefinition};
 use warmpath_core::model::Model;
+use warmpath_core::tokenizer::HfTokenizer;
 
 use crate::config::{Config, ConfigError, ModelConfig};
 use crate::index::KeyRules;
@@ -127,7 +128,14 @@ impl LoadedModel {
         let template = template.map_err(|error| {
             ConfigError::new(file, format!("{at}.chat_template"), format!("is not UTF-8: {error}"))
         })?;
-        Model::load(self.definition.clone(), &self.tokenizer, template).map(drop).map_err(|error| {
+        let name = &self.definition.name;
+        let loaded = HfTokenizer::from_json(&self.tokenizer)
+            .map_err(|message| format!("model {name}: tokenizer.json: {message}"))
+            .and_then(|tokenizer| {
+                Model::load(self.definition.clone(), Box::new(tokenizer), template)
+                    .map_err(|error| error.to_string())
+            });
+        loaded.map(drop).map_err(|error| {
             let message = format!("{error}; give the files that the engine serves the model with");
             ConfigError::new(file, at, message)
         })

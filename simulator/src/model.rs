@@ -12,6 +12,7 @@ use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
 use warmpath_core::model::Model;
 use warmpath_core::pass::{Pass, PassReason};
 use warmpath_core::request::{self, Api, Prompt, Request};
+use warmpath_core::tokenizer::{HfTokenizer, Limits};
 
 use crate::engine::Lora;
 
@@ -65,7 +66,10 @@ impl PodModel {
             None => tokenizer_config["chat_template"].as_str().map(str::to_owned),
         };
         let definition = definition(&config, &tokenizer, chat_template.as_deref(), &tokenizer_config);
-        let model = Model::load(definition, tokenizer.as_bytes(), chat_template.as_deref())?;
+        let hf = HfTokenizer::from_json(tokenizer.as_bytes())
+            .map_err(|message| anyhow::anyhow!("{}: {message}", config.tokenizer.display()))?;
+        let model =
+            Model::load(definition, Box::new(hf), chat_template.as_deref())?.with_limits(Limits::NONE);
         let output_text = output_text(&model);
         anyhow::ensure!(!output_text.is_empty(), "{} encodes nothing", config.tokenizer.display());
         let mut output_vocabulary: Vec<u32> = output_text.keys().copied().collect();
@@ -98,7 +102,7 @@ impl PodModel {
         let parsed = request::parse(api, &serde_json::to_vec(body).unwrap_or_default());
         match parsed.and_then(|request| self.model.tokens(&request)) {
             Err(pass) if !is_client_error(pass.reason) => self.raw_tokens(raw_text(body)),
-            result => result,
+            result => Ok(result?.ids),
         }
     }
 
@@ -115,12 +119,13 @@ fn is_client_error(reason: PassReason) -> bool {
 }
 
 fn encode(model: &Model, text: String) -> Result<Vec<u32>, Pass> {
-    model.tokens(&Request {
+    let encoded = model.tokens(&Request {
         model: None,
         prompt: Prompt::Text { text, add_special_tokens: false },
         cache_salt: None,
         output_tokens_max: None,
-    })
+    })?;
+    Ok(encoded.ids)
 }
 
 /// Something to tokenize for a body that is not modelled: its prompt, or its messages as JSON.

@@ -6,13 +6,23 @@ use std::path::{Path, PathBuf};
 
 use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
 use warmpath_core::model::Model;
+use warmpath_core::tokenizer::{HfTokenizer, Tokenizer};
 
 /// A model with the small tokenizer of this folder's data (385 entries, byte-level) and a template like ChatML.
 pub(crate) fn small_model() -> Model {
     let mut definition = definition("demo", BTreeMap::new());
     definition.lora_adapters = vec!["sql-adapter".to_owned()];
-    let tokenizer = include_bytes!("../data/tokenizer.json");
-    Model::load(definition, tokenizer, Some(include_str!("../data/chat_template.jinja"))).unwrap()
+    Model::load(definition, small_tokenizer(), Some(include_str!("../data/chat_template.jinja"))).unwrap()
+}
+
+/// The small tokenizer of this folder's data.
+pub(crate) fn small_tokenizer() -> Box<dyn Tokenizer> {
+    hf(include_bytes!("../data/tokenizer.json"))
+}
+
+/// A `tokenizer.json` through the crate `tokenizers`.
+pub(crate) fn hf(json: &[u8]) -> Box<dyn Tokenizer> {
+    Box::new(HfTokenizer::from_json(json).unwrap())
 }
 
 /// The folder of data that is too large for the repository: `WARMPATH_SHARED`, else `shared` beside the workspace.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use warmpath_core::definition::{CATALOG_PATH, Catalog};
 use warmpath_core::model::Model;
+use warmpath_core::tokenizer::HfTokenizer;
 use warmpath_harness::client::{Client, whole};
 use warmpath_harness::process::POLL;
 use warmpath_harness::vllm::{PrefixCache, Vllm, VllmSetup};
@@ -274,7 +275,8 @@ async fn load_model(stack: &Stack, files: &ModelFiles) -> Result<Model> {
     let catalog: Catalog = serde_json::from_slice(&catalog.body())?;
     let definition = catalog.models.into_iter().next().context("the catalog is empty")?;
     let template = std::fs::read_to_string(&files.chat_template)?;
-    Ok(Model::load(definition, &std::fs::read(&files.tokenizer)?, Some(&template))?)
+    let tokenizer = HfTokenizer::from_json(&std::fs::read(&files.tokenizer)?).map_err(anyhow::Error::msg)?;
+    Ok(Model::load(definition, Box::new(tokenizer), Some(&template))?)
 }
 
 fn token_ids(value: &Value) -> Option<Vec<u32>> {
