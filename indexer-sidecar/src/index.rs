@@ -6,6 +6,8 @@
 //! hash lookup per leading block that it holds, plus one. Memory: about 100 bytes per (publisher, block).
 
 pub mod admission;
+pub mod chains;
+pub mod hashes;
 pub mod metrics;
 mod stream;
 
