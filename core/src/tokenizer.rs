@@ -1,7 +1,10 @@
 //! Text to token ids.
 
 #[cfg(feature = "hf-tokenizers")]
+pub mod check;
+#[cfg(feature = "hf-tokenizers")]
 mod hf;
+pub mod strings;
 
 #[cfg(feature = "hf-tokenizers")]
 pub use hf::HfTokenizer;
