@@ -109,22 +109,21 @@ impl Chains {
     }
 
     /// Gives `keys`, one after the other behind `parent` (none: they begin a prompt), to `holder`, and appends their
-    /// places to `blocks`. Returns how many were placed: fewer than asked when the byte budget is used up.
+    /// places to `blocks`, each with whether the holder held it before. Returns how many were placed: fewer than asked
+    /// when the byte budget is used up.
     pub fn credit(
         &self,
         holder: Holder,
         parent: Option<BlockRef>,
         keys: &[BlockKey],
-        blocks: &mut Vec<BlockRef>,
+        blocks: &mut Vec<(BlockRef, bool)>,
     ) -> usize {
         let mut state = self.write();
         let mut parent = parent;
         for key in keys {
             let block = BlockRef(state.place(*key, parent));
-            if let Some(found) = state.blocks.get_mut(&block.0) {
-                found.held.insert(holder);
-            }
-            blocks.push(block);
+            let held = state.blocks.get_mut(&block.0).is_some_and(|found| !found.held.insert(holder));
+            blocks.push((block, held));
             parent = Some(block);
         }
         keys.len()
@@ -151,6 +150,18 @@ impl Chains {
             }
         }
         moved
+    }
+
+    /// As [`Self::shift`], but `from` keeps them. Returns how many `to` did not hold before. So a block that is stored
+    /// by its hash alone (offloading) is credited on another medium, and a chain is proven while its doubt lasts.
+    pub fn share(&self, from: Holder, to: Holder, block: BlockRef, blocks: u32) -> u32 {
+        let mut state = self.write();
+        let mut shared = 0;
+        for block in state.path(block, blocks) {
+            let Some(found) = state.blocks.get_mut(&block.0) else { continue };
+            shared += u32::from(found.held.contains(&from) && found.held.insert(to));
+        }
+        shared
     }
 
     /// Whether `holder` holds `block`.
