@@ -4,6 +4,7 @@
 pub mod check;
 #[cfg(feature = "hf-tokenizers")]
 mod hf;
+pub mod pipeline;
 pub mod strings;
 
 #[cfg(feature = "hf-tokenizers")]

@@ -1,0 +1,137 @@
+//! The pipeline that the engine builds from a model's files, against vLLM's own tokenizer object.
+//!
+//! `data/pipeline/cases.json` holds what vLLM made of small files (`cases.py` wrote it). Where the real vocabularies are
+//! at hand, the differences that were counted there are counted here: golden rule 19.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod common;
+
+use serde_json::{Value, json};
+use warmpath_core::tokenizer::pipeline::{PipelineError, effective};
+use warmpath_core::tokenizer::{HfTokenizer, Limits, Tokenizer};
+
+const CASES: &str = include_str!("data/pipeline/cases.json");
+
+fn ids(tokenizer: &HfTokenizer, text: &str, special: bool) -> Vec<u32> {
+    tokenizer.encode(text, special, &Limits::NONE).unwrap().ids
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap()
+}
+
+#[test]
+fn every_case_equals_what_vllm_built() {
+    let data: Value = serde_json::from_str(CASES).unwrap();
+    let texts: Vec<&str> =
+        data["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    let mut different = Vec::new();
+    for case in data["cases"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let file = bytes(&data["files"][case["tokenizer"].as_str().unwrap()]);
+        let settings = case["tokenizer_config"].as_object().map(|_| bytes(&case["tokenizer_config"]));
+        let config = bytes(&case["config"]);
+        let pipeline =
+            effective(&file, settings.as_deref(), Some(&config)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let tokenizer = HfTokenizer::from_json(&pipeline.tokenizer_json).unwrap();
+        for (text, expected) in texts.iter().zip(case["ids"].as_array().unwrap()) {
+            let got = ids(&tokenizer, text, false);
+            if json!(got) != *expected {
+                different.push(format!("{name} ({}): {text:?}: {got:?}, not {expected}", pipeline.class));
+            }
+        }
+        if json!(ids(&tokenizer, "a", true)) != case["bos"] {
+            different.push(format!("{name}: with special tokens"));
+        }
+        if json!(pipeline.special_tokens) != case["special_tokens"] {
+            different.push(format!("{name}: {:?}, not {}", pipeline.special_tokens, case["special_tokens"]));
+        }
+    }
+    assert!(different.is_empty(), "{} differences:\n{}", different.len(), different.join("\n"));
+}
+
+fn refused(settings: Value, config: Option<Value>) -> PipelineError {
+    let data: Value = serde_json::from_str(CASES).unwrap();
+    let config = config.as_ref().map(bytes);
+    effective(&bytes(&data["files"]["bytes"]), Some(&bytes(&settings)), config.as_deref()).unwrap_err()
+}
+
+#[test]
+fn what_cannot_be_rebuilt_is_refused_with_file_key_and_advice() {
+    let error = refused(json!({"tokenizer_class": "T5TokenizerFast"}), Some(json!({"model_type": "t5"})));
+    assert_eq!((error.file, error.key.as_str()), ("tokenizer_config.json", "tokenizer_class"));
+    assert!(
+        error.to_string().starts_with(
+            "tokenizer_config.json: tokenizer_class: the engine's tokenizer is transformers' T5Tokenizer,"
+        ),
+        "{error}"
+    );
+    let error = refused(json!({}), Some(json!({"model_type": "whisper"})));
+    assert_eq!((error.file, error.key.as_str()), ("config.json", "model_type"));
+    let error = refused(json!({"tokenizer_class": "LlamaTokenizer"}), None);
+    assert!(
+        error.to_string().starts_with("config.json: missing: tokenizer_config.json says LlamaTokenizer"),
+        "{error}"
+    );
+    let error =
+        refused(json!({"auto_map": {"AutoTokenizer": ["x.Y", null]}}), Some(json!({"model_type": "x"})));
+    assert_eq!(error.key, "auto_map");
+    let error = refused(json!({"split_special_tokens": true}), None);
+    assert_eq!(error.key, "split_special_tokens");
+    let error = refused(json!({"bos_token": 7}), None);
+    assert_eq!((error.file, error.key.as_str()), ("tokenizer_config.json", "bos_token"));
+    let error = refused(json!({"added_tokens_decoder": []}), None);
+    assert_eq!(error.key, "added_tokens_decoder");
+    let error = effective(b"[]", None, None).unwrap_err();
+    assert_eq!(error.file, "tokenizer.json");
+    let wordpiece = bytes(&json!({"model": {"type": "WordPiece", "vocab": {"a": 0}}}));
+    let settings = bytes(&json!({"tokenizer_class": "GPT2Tokenizer"}));
+    let config = bytes(&json!({"model_type": "gpt2"}));
+    let error = effective(&wordpiece, Some(&settings), Some(&config)).unwrap_err();
+    assert_eq!((error.file, error.key.as_str()), ("tokenizer.json", "model"));
+}
+
+#[test]
+fn a_file_that_stays_as_it_is_keeps_its_bytes() {
+    let data: Value = serde_json::from_str(CASES).unwrap();
+    let file = bytes(&data["files"]["spm"]);
+    assert_eq!(effective(&file, None, None).unwrap().tokenizer_json, file);
+}
+
+/// How many of the golden strings the class encodes otherwise than the file says, as measured with `transformers`.
+#[test]
+fn real_vocabularies_differ_as_often_as_measured() {
+    let combinations = [
+        ("mistral_v1", "LlamaTokenizer", "llama", 318),
+        ("deepseek", "LlamaTokenizerFast", "qwen3", 1439),
+        ("deepseek", "LlamaTokenizerFast", "qwen2", 674),
+        ("qwen3", "Qwen2Tokenizer", "qwen3", 0),
+        ("gpt2", "GPT2Tokenizer", "gpt2", 0),
+        ("mistral_v1", "LlamaTokenizerFast", "mistral", 0),
+        ("deepseek", "LlamaTokenizerFast", "deepseek_v3", 0),
+    ];
+    for (name, class, model_type, measured) in combinations {
+        let Some(file) = common::shared(&format!("tokenizers/{name}.json.gz")) else { continue };
+        let Some(rows) = common::shared(&format!("golden/tokens/{name}.jsonl.gz")) else { continue };
+        let file = common::gunzip(&file);
+        let mut settings = json!({"tokenizer_class": class});
+        if name == "deepseek" {
+            // Without them LlamaTokenizer adds a "<s>" and a "</s>" of its own, and two more strings differ.
+            settings["bos_token"] = json!("<｜begin▁of▁sentence｜>");
+            settings["eos_token"] = json!("<｜end▁of▁sentence｜>");
+        }
+        let config = bytes(&json!({"model_type": model_type}));
+        let settings = bytes(&settings);
+        let pipeline = effective(&file, Some(&settings), Some(&config)).unwrap();
+        let rebuilt = HfTokenizer::from_json(&pipeline.tokenizer_json).unwrap();
+        let plain = HfTokenizer::from_json(&file).unwrap();
+        let differ = common::json_lines(&rows).into_iter().filter(|row| {
+            let text = row["text"].as_str().unwrap();
+            ids(&rebuilt, text, false) != ids(&plain, text, false)
+        });
+        assert_eq!(differ.count(), measured, "{name} as {class} with {model_type}");
+        if name == "mistral_v1" && measured > 0 {
+            assert_eq!(ids(&rebuilt, " ", false), [28705]);
+        }
+    }
+}
