@@ -6,7 +6,9 @@
 //! hash lookup per leading block that it holds, plus one. Memory: about 100 bytes per (publisher, block).
 
 pub mod admission;
+pub mod budget;
 pub mod chains;
+mod growing;
 pub mod hashes;
 pub mod metrics;
 mod stream;

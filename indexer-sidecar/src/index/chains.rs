@@ -14,26 +14,80 @@
 //!   engine hashes for one block, are the caller's to count ([`super::hashes::Hashes`] keeps copies).
 //! - Every call is atomic for readers, each on its own: a lookup sees all of one `credit` or nothing of it.
 //!
-//! Not here: what an event means (`stream`), engine hashes (`hashes`), and what is best (`pick`).
-//!
 //! A stream that doubts all it has told adds a holder for what it proves from now on, and keeps the old one out of its
 //! answers: one step, whatever it held. A later store proves its whole chain: [`Chains::shift`] with `u32::MAX`.
+//!
+//! # Cost
+//!
+//! Blocks lie in segments: up to 4,096 consecutive blocks of a chain, cut neither where a chain diverges nor where a
+//! holder ends ([`segment`]). With S segments along a query of B blocks, and H holders in them on average:
+//! - a lookup takes S table searches, S * (1 to log2 B) key comparisons, S * H steps for the holders (eight or more at
+//!   a time where many hold a segment), and clears one number per slot; it does not touch every block;
+//! - crediting a run of blocks that exist takes the same, appending new ones a copy of their keys;
+//! - 8 bytes per distinct block, with an eighth to spare where it grew by itself; some 40 per segment, its place in
+//!   the table included; 4 to 8 per (segment, holder) where several hold it, nothing where one does.
+//!
+//! # Readers and writers
+//!
+//! Chains are spread by their first key over [`SHARDS`] locks. A reader never waits for more than the one call that
+//! writes to its shard at that moment: [`PART_KEYS`] keys at most, a few microseconds; a call with more is done in
+//! parts, as is one that concerns all blocks of a holder.
+//!
+//! Not here: what an event means (`stream`), engine hashes (`hashes`), and what is best (`pick`).
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{PoisonError, RwLock};
+mod lookup;
+mod party;
+mod segment;
+mod shard;
+mod slab;
+
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use warmpath_core::block::BlockKey;
+
+use self::segment::Place;
+use self::shard::{Shard, To};
+use super::budget::Budget;
+
+/// Locks of one model's chains.
+pub const SHARDS: usize = 16;
+/// Most keys that are written under one lock: 64 KiB of them.
+pub const PART_KEYS: usize = 8192;
+/// Segments that are looked through under one lock.
+const PART_SEGMENTS: u32 = 256;
+/// Holders of one model at a time: 4,000 endpoints with 16 each. Slots are 16 bits, which keeps a membership small.
+pub const HOLDERS_MAX: usize = 64_000;
 
 /// One stream's blocks of one kind, as a slot of [`Matches`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Holder(pub u16);
 
-/// Holders of one model at a time: 4,000 endpoints with 16 each. Slots are 16 bits, which keeps a membership small.
-pub const HOLDERS_MAX: usize = 64_000;
-
-/// The place of a block, 40 bits. Valid while any holder holds the block.
+/// The place of a block: shard, segment, offset, in 40 bits. Valid while any holder holds the block.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BlockRef(u64);
+
+impl BlockRef {
+    fn new(shard: usize, (segment, offset): Place) -> Self {
+        Self((shard as u64) << 36 | u64::from(segment) << 12 | offset as u64)
+    }
+
+    pub(super) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(super) fn bits(self) -> u64 {
+        self.0
+    }
+
+    fn shard(self) -> usize {
+        (self.0 >> 36) as usize % SHARDS
+    }
+
+    fn place(self) -> Place {
+        ((self.0 >> 12) as u32 & 0xff_ffff, self.0 as usize & 0xfff)
+    }
+}
 
 /// Match lengths by holder: dense, and reused from lookup to lookup.
 #[derive(Clone, Default, Debug)]
@@ -54,58 +108,87 @@ impl Matches {
 }
 
 /// The blocks of one model and who holds them.
-#[derive(Default)]
 pub struct Chains {
-    state: RwLock<State>,
+    shards: [RwLock<Shard>; SHARDS],
+    slots: Mutex<Slots>,
+    /// One above the highest slot in use.
+    slots_end: AtomicUsize,
+    budget: Arc<Budget>,
+    /// Coarse time, for what was used last.
+    tick: AtomicU16,
 }
 
+/// Which slots are taken.
 #[derive(Default)]
-struct State {
-    places: HashMap<BlockKey, u64>,
-    blocks: HashMap<u64, Block>,
-    next: u64,
-    holders: BTreeSet<Holder>,
-}
-
-struct Block {
-    key: BlockKey,
-    parent: Option<BlockRef>,
-    held: BTreeSet<Holder>,
+struct Slots {
+    taken: Vec<bool>,
 }
 
 impl Chains {
-    /// Nothing, held by nobody.
-    pub fn new() -> Self {
-        Self::default()
+    /// Nothing, held by nobody, growing within `budget`.
+    pub fn new(budget: Arc<Budget>) -> Self {
+        let shards = std::array::from_fn(|_| RwLock::default());
+        Self {
+            shards,
+            slots: Mutex::default(),
+            slots_end: AtomicUsize::new(0),
+            budget,
+            tick: AtomicU16::new(0),
+        }
     }
 
-    /// A new holder that holds nothing; `None`: there are [`HOLDERS_MAX`] already.
+    /// A new holder that holds nothing, in the lowest free slot; `None`: there are [`HOLDERS_MAX`] already.
     pub fn add_holder(&self) -> Option<Holder> {
-        let mut state = self.write();
-        let free = (0..HOLDERS_MAX as u16).map(Holder).find(|slot| !state.holders.contains(slot))?;
-        state.holders.insert(free);
-        Some(free)
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = slots.taken.iter().position(|taken| !taken).unwrap_or(slots.taken.len());
+        if free >= HOLDERS_MAX {
+            return None;
+        }
+        if free == slots.taken.len() {
+            slots.taken.push(true);
+        } else {
+            slots.taken[free] = true;
+        }
+        self.slots_end.store(slots.taken.len(), Ordering::Release);
+        Some(Holder(free as u16))
     }
 
-    /// Takes all of its blocks from `holder` and gives the slot back: it must not be used any more.
+    /// Takes all of its blocks from `holder` and gives the slot back: it must not be used any more. Cost as
+    /// [`Chains::clear_holder`].
     pub fn drop_holder(&self, holder: Holder) {
         self.clear_holder(holder);
-        self.write().holders.remove(&holder);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = slots.taken.get_mut(usize::from(holder.0)) {
+            *taken = false;
+        }
+        while slots.taken.last() == Some(&false) {
+            slots.taken.pop();
+        }
+        self.slots_end.store(slots.taken.len(), Ordering::Release);
     }
 
-    /// Takes all of its blocks from `holder`, which stays. Returns how many.
+    /// Takes all of its blocks from `holder`, which stays; returns how many. Cost: every segment is looked at, some
+    /// nanoseconds each, in parts between which readers and other writers go on.
     pub fn clear_holder(&self, holder: Holder) -> u64 {
-        let mut state = self.write();
-        let held: Vec<u64> = state
-            .blocks
-            .iter()
-            .filter(|(_, block)| block.held.contains(&holder))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in &held {
-            state.take(holder, BlockRef(*id));
+        let mut cleared = 0;
+        for index in 0..SHARDS {
+            let mut from = 0;
+            loop {
+                let mut shard = self.write(index);
+                let before = shard.bytes();
+                let end = shard.segments.end().min(from + PART_SEGMENTS);
+                for id in from..end {
+                    let len = shard.segments[id].len();
+                    cleared += shard.take(id, holder, 0, len) as u64;
+                }
+                self.budget.settle(0, before, shard.bytes());
+                if end == shard.segments.end() {
+                    break;
+                }
+                from = end;
+            }
         }
-        held.len() as u64
+        cleared
     }
 
     /// Gives `keys`, one after the other behind `parent` (none: they begin a prompt), to `holder`, and appends their
@@ -118,116 +201,160 @@ impl Chains {
         keys: &[BlockKey],
         blocks: &mut Vec<(BlockRef, bool)>,
     ) -> usize {
-        let mut state = self.write();
+        let Some(first) = keys.first() else { return 0 };
+        let index = parent.map_or_else(|| shard_of(*first), BlockRef::shard);
+        let tick = self.tick.load(Ordering::Relaxed);
+        let start = blocks.len();
         let mut parent = parent;
-        for key in keys {
-            let block = BlockRef(state.place(*key, parent));
-            let held = state.blocks.get_mut(&block.0).is_some_and(|found| !found.held.insert(holder));
-            blocks.push((block, held));
-            parent = Some(block);
+        for part in keys.chunks(PART_KEYS) {
+            let already = blocks.len();
+            let mut shard = self.write(index);
+            let slots = self.slots_end.load(Ordering::Relaxed);
+            let room = self.budget.reserve(shard.growth_max(part.len(), slots));
+            let before = shard.bytes();
+            let to = To { holder, tick, room, slots };
+            shard.credit(to, parent.map(BlockRef::place), part, |segment, from, to, held| {
+                let first = blocks.len();
+                blocks.extend((from..to).map(|offset| (BlockRef::new(index, (segment, offset)), false)));
+                for (start, end) in held {
+                    blocks[first + start - from..first + end - from]
+                        .iter_mut()
+                        .for_each(|block| block.1 = true);
+                }
+            });
+            self.budget.settle(room, before, shard.bytes());
+            drop(shard);
+            if blocks.len() - already < part.len() {
+                break;
+            }
+            parent = blocks.last().map(|(block, _)| *block);
         }
-        keys.len()
+        blocks.len() - start
     }
 
     /// Takes `block` and the `blocks - 1` before it in its chain from `holder`; returns how many of them it held.
     /// (More than one: an engine block that is several key blocks.)
     pub fn uncredit(&self, holder: Holder, block: BlockRef, blocks: u32) -> u32 {
-        let mut state = self.write();
-        state.path(block, blocks).into_iter().filter(|block| state.take(holder, *block)).count() as u32
+        let mut shard = self.write(block.shard());
+        let before = shard.bytes();
+        let (segment, offset) = block.place();
+        let taken = if blocks == 1 {
+            shard.take(segment, holder, offset, offset + 1)
+        } else {
+            let path = shard.path((segment, offset), blocks);
+            path.into_iter().map(|(id, from, to)| shard.take(id, holder, from, to)).sum()
+        };
+        self.budget.settle(0, before, shard.bytes());
+        taken as u32
     }
 
     /// Moves `block` and the `blocks - 1` before it in its chain (`u32::MAX`: all) from one holder to another, each
     /// as far as `from` holds it; returns how many moved. So a doubt ends or begins without losing the mapping.
     pub fn shift(&self, from: Holder, to: Holder, block: BlockRef, blocks: u32) -> u32 {
-        let mut state = self.write();
-        let mut moved = 0;
-        for block in state.path(block, blocks) {
-            let Some(found) = state.blocks.get_mut(&block.0) else { continue };
-            if found.held.contains(&from) {
-                found.held.insert(to);
-                state.take(from, block);
-                moved += 1;
+        let mut shard = self.write(block.shard());
+        let before = shard.bytes();
+        let (mut moved, mut parts) = (0, Vec::new());
+        for (id, start, end) in shard.path(block.place(), blocks) {
+            shard.parts(id, from, start, end, &mut parts);
+            for (start, end) in &parts {
+                shard.hold(id, to, *start, *end);
+                moved += shard.take(id, from, *start, *end);
             }
         }
-        moved
+        self.budget.settle(0, before, shard.bytes());
+        moved as u32
     }
 
     /// As [`Self::shift`], but `from` keeps them. Returns how many `to` did not hold before. So a block that is stored
     /// by its hash alone (offloading) is credited on another medium, and a chain is proven while its doubt lasts.
     pub fn share(&self, from: Holder, to: Holder, block: BlockRef, blocks: u32) -> u32 {
-        let mut state = self.write();
-        let mut shared = 0;
-        for block in state.path(block, blocks) {
-            let Some(found) = state.blocks.get_mut(&block.0) else { continue };
-            shared += u32::from(found.held.contains(&from) && found.held.insert(to));
+        let mut shard = self.write(block.shard());
+        let before = shard.bytes();
+        let (mut shared, mut parts, mut already) = (0, Vec::new(), Vec::new());
+        for (id, start, end) in shard.path(block.place(), blocks) {
+            shard.parts(id, from, start, end, &mut parts);
+            for (start, end) in &parts {
+                shard.parts(id, to, *start, *end, &mut already);
+                shard.hold(id, to, *start, *end);
+                shared += end - start - already.iter().map(|(start, end)| end - start).sum::<usize>();
+            }
         }
-        shared
+        self.budget.settle(0, before, shard.bytes());
+        shared as u32
     }
 
     /// Whether `holder` holds `block`.
     pub fn holds(&self, holder: Holder, block: BlockRef) -> bool {
-        self.read().blocks.get(&block.0).is_some_and(|found| found.held.contains(&holder))
+        let (segment, offset) = block.place();
+        let mut parts = Vec::new();
+        self.read(block.shard()).parts(segment, holder, offset, offset + 1, &mut parts);
+        !parts.is_empty()
+    }
+
+    /// The block before a valid `block` in its chain; `None`: it begins a prompt.
+    pub fn parent(&self, block: BlockRef) -> Option<BlockRef> {
+        let (segment, offset) = block.place();
+        match offset.checked_sub(1) {
+            Some(above) => Some(BlockRef::new(block.shard(), (segment, above))),
+            None => self.read(block.shard()).segments[segment]
+                .parent()
+                .map(|place| BlockRef::new(block.shard(), place)),
+        }
     }
 
     /// The key of a valid `block`.
     pub fn key(&self, block: BlockRef) -> Option<BlockKey> {
-        self.read().blocks.get(&block.0).map(|found| found.key)
+        let (segment, offset) = block.place();
+        self.read(block.shard()).segments[segment].keys().get(offset).copied().map(BlockKey)
     }
 
     /// How many leading `keys` each holder holds.
     pub fn lookup(&self, keys: &[BlockKey], matches: &mut Matches) {
-        let state = self.read();
         matches.blocks.clear();
-        matches.blocks.resize(state.holders.last().map_or(0, |last| usize::from(last.0) + 1), 0);
-        for (depth, key) in keys.iter().enumerate() {
-            let Some(block) = state.places.get(key).and_then(|id| state.blocks.get(id)) else { return };
-            for holder in &block.held {
-                if let Some(length) =
-                    matches.blocks.get_mut(usize::from(holder.0)).filter(|len| **len == depth as u32)
-                {
-                    *length += 1;
-                }
-            }
+        matches.blocks.resize(self.slots_end.load(Ordering::Acquire), 0);
+        if let Some(first) = keys.first() {
+            let tick = self.tick.load(Ordering::Relaxed);
+            self.read(shard_of(*first)).lookup(keys, &mut matches.blocks, tick);
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    /// When the blocks around a valid `block` were last stored or asked for, in ticks before now.
+    pub fn age(&self, block: BlockRef) -> u16 {
+        let used = self.read(block.shard()).segments[block.place().0].used();
+        self.tick.load(Ordering::Relaxed).wrapping_sub(used)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    /// Ends a tick: what is used from now on is younger than what was used until now.
+    pub fn next_tick(&self) {
+        self.tick.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Segments in use.
+    pub fn segments(&self) -> usize {
+        (0..SHARDS).map(|shard| self.read(shard).segments.len()).sum()
+    }
+
+    /// Bytes on the heap.
+    pub fn bytes(&self) -> usize {
+        (0..SHARDS).map(|shard| self.read(shard).bytes()).sum()
+    }
+
+    // A panic in a writer leaves at worst one call half done: the index is a hint, and goes on being used.
+    fn read(&self, shard: usize) -> RwLockReadGuard<'_, Shard> {
+        self.shards[shard].read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, shard: usize) -> RwLockWriteGuard<'_, Shard> {
+        self.shards[shard].write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn place(&mut self, key: BlockKey, parent: Option<BlockRef>) -> u64 {
-        if let Some(place) = self.places.get(&key) {
-            return *place;
-        }
-        self.next += 1;
-        self.places.insert(key, self.next);
-        self.blocks.insert(self.next, Block { key, parent, held: BTreeSet::new() });
-        self.next
+impl Drop for Chains {
+    fn drop(&mut self) {
+        self.budget.settle(0, self.bytes(), 0);
     }
+}
 
-    fn path(&self, block: BlockRef, blocks: u32) -> Vec<BlockRef> {
-        let mut path = Vec::new();
-        let mut at = Some(block);
-        while let Some(block) = at.filter(|_| path.len() < blocks as usize) {
-            path.push(block);
-            at = self.blocks.get(&block.0).and_then(|found| found.parent);
-        }
-        path
-    }
-
-    fn take(&mut self, holder: Holder, block: BlockRef) -> bool {
-        let Some(found) = self.blocks.get_mut(&block.0) else { return false };
-        let held = found.held.remove(&holder);
-        if found.held.is_empty() {
-            self.places.remove(&found.key);
-            self.blocks.remove(&block.0);
-        }
-        held
-    }
+fn shard_of(first: BlockKey) -> usize {
+    first.0 as usize % SHARDS
 }

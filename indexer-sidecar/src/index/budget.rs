@@ -1,0 +1,48 @@
+//! Bytes that the index may use on the heap, shared by all its parts.
+//!
+//! Who wants to grow reserves first, as much as it may need at most, and gives back afterwards what it did not use.
+//! So the sum of what all parts have allocated and reserved never passes the limit, whoever writes at the same time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Budget {
+    max: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of `max` bytes.
+    pub fn new(max: usize) -> Self {
+        Self { max, used: AtomicUsize::new(0) }
+    }
+
+    /// Most bytes.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Bytes allocated and reserved.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes`, or what is left if that is less; returns how many.
+    pub fn reserve(&self, bytes: usize) -> usize {
+        let mut granted = 0;
+        let take = |used: usize| {
+            granted = bytes.min(self.max.saturating_sub(used));
+            Some(used + granted)
+        };
+        // The closure always answers, so this cannot fail.
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        granted
+    }
+
+    /// Ends a reservation of `granted` bytes: `before` and `after` are what its holder has allocated around it.
+    pub fn settle(&self, granted: usize, before: usize, after: usize) {
+        self.used.fetch_add(after, Ordering::Relaxed);
+        self.used.fetch_sub(before + granted, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,38 @@
+//! How many leading keys each holder holds.
+
+use warmpath_core::block::BlockKey;
+
+use super::party::Held;
+use super::shard::Shard;
+
+impl Shard {
+    /// Writes match lengths into `lengths`, which are all 0, by slot.
+    ///
+    /// Segment by segment along the chain: where the next one begins is found by its key, how far it is the same by
+    /// its last key, or by a binary search in it. A holder goes on if it holds all that was matched so far, which its
+    /// length alone tells: no set of those alive is kept. Ends with the keys, or when nobody is left.
+    pub(super) fn lookup(&self, keys: &[BlockKey], lengths: &mut [u32], tick: u16) {
+        let mut matched = 0;
+        while let Some(id) = keys.get(matched).and_then(|key| self.head(key.0)) {
+            let segment = &self.segments[id];
+            let blocks = segment.common(0, &keys[matched..]);
+            segment.touch(tick);
+            let (base, more) = (matched as u32, blocks as u32);
+            let alive = match segment.holding.held() {
+                Held::Nobody => false,
+                Held::One(holder, cut) => match lengths.get_mut(usize::from(holder.0)) {
+                    Some(length) if *length == base => {
+                        *length = base + more.min(cut as u32);
+                        cut >= blocks
+                    }
+                    _ => false,
+                },
+                Held::Party(party) => self.parties[party].extend_matches(lengths, base, more),
+            };
+            if !alive {
+                return;
+            }
+            matched += blocks;
+        }
+    }
+}

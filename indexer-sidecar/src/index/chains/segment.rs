@@ -1,0 +1,184 @@
+//! A segment: consecutive blocks of one chain, and where it hangs.
+//!
+//! 32 bytes beside its keys (a single key lies inside). A child may hang on any block, so a chain that diverges does
+//! not cut the segment; and who holds which part of it is written beside it ([`super::party`]), so neither does a hole.
+
+use std::mem::size_of;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use warmpath_core::block::BlockKey;
+
+use super::party::Holding;
+
+/// Blocks of one segment: its offsets are 12 bits.
+pub(super) const BLOCKS_MAX: usize = 1 << 12;
+/// Segments of one shard: their numbers are 24 bits, and the last means "none".
+pub(super) const SEGMENTS_MAX: u32 = (1 << 24) - 1;
+/// Children that are counted; more than that many keep the segment for good. 28 bits.
+const CHILDREN_MAX: u64 = (1 << 28) - 1;
+
+/// The keys, at least one of them unless the segment is free.
+enum Keys {
+    One(u64),
+    /// With room to grow: only the first `len` count.
+    Many(Box<[u64]>),
+}
+
+/// One segment; the default one is free.
+pub(super) struct Segment {
+    keys: Keys,
+    /// Who holds which part.
+    pub(super) holding: Holding,
+    len: u16,
+    /// When it was last stored or asked for, in ticks of the index.
+    used: AtomicU16,
+    /// Parent segment, 24 bits | offset of the parent block, 12 bits | children, 28 bits.
+    tree: u64,
+}
+
+impl Default for Segment {
+    fn default() -> Self {
+        Self {
+            keys: Keys::One(0),
+            holding: Holding::default(),
+            len: 0,
+            used: AtomicU16::new(0),
+            tree: u64::MAX << 28,
+        }
+    }
+}
+
+/// A block of a shard: its segment and its offset there.
+pub(super) type Place = (u32, usize);
+
+impl Segment {
+    /// A segment of `keys` (1 to [`BLOCKS_MAX`]) behind `parent`, held by nobody.
+    pub(super) fn new(keys: &[BlockKey], parent: Option<Place>) -> Self {
+        let (segment, offset) = parent.unwrap_or((SEGMENTS_MAX, 0));
+        let tree = u64::from(segment) << 40 | (offset as u64) << 28;
+        let stored = match keys {
+            [key] => Keys::One(key.0),
+            keys => Keys::Many(keys.iter().map(|key| key.0).collect()),
+        };
+        Self { keys: stored, len: keys.len() as u16, tree, ..Self::default() }
+    }
+
+    /// Its keys in order.
+    #[inline]
+    pub(super) fn keys(&self) -> &[u64] {
+        match &self.keys {
+            Keys::One(key) => &std::slice::from_ref(key)[..usize::from(self.len).min(1)],
+            Keys::Many(keys) => &keys[..usize::from(self.len)],
+        }
+    }
+
+    /// Blocks in it; 0: it is free.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// The block it hangs on.
+    pub(super) fn parent(&self) -> Option<Place> {
+        let segment = (self.tree >> 40) as u32;
+        (segment != SEGMENTS_MAX).then_some((segment, (self.tree >> 28) as usize & (BLOCKS_MAX - 1)))
+    }
+
+    /// How many segments hang on it.
+    pub(super) fn children(&self) -> u64 {
+        self.tree & CHILDREN_MAX
+    }
+
+    pub(super) fn add_child(&mut self) {
+        self.tree += u64::from(self.children() < CHILDREN_MAX);
+    }
+
+    pub(super) fn drop_child(&mut self) {
+        // One that has had the most children keeps itself: how many there were is not known.
+        self.tree -= u64::from((1..CHILDREN_MAX).contains(&self.children()));
+    }
+
+    /// How many of `keys` it continues with from `offset` on.
+    ///
+    /// Keys are chained, so equal keys at a depth prove all before it: the last one is compared first, then a binary
+    /// search finds where the two part. Cost: 1 to log2(length) comparisons.
+    #[inline]
+    pub(super) fn common(&self, offset: usize, keys: &[BlockKey]) -> usize {
+        let own = self.keys().get(offset..).unwrap_or_default();
+        let most = own.len().min(keys.len());
+        let (Some(own), Some(keys)) = (own.get(..most), keys.get(..most)) else { return 0 };
+        match (own.last(), keys.last()) {
+            (Some(last), Some(key)) if *last == key.0 => most,
+            (None, _) | (_, None) => 0,
+            _ => {
+                let (mut equal, mut differs) = (0, most - 1);
+                while equal < differs {
+                    let middle = equal + (differs - equal) / 2;
+                    if own[middle] == keys[middle].0 { equal = middle + 1 } else { differs = middle }
+                }
+                equal
+            }
+        }
+    }
+
+    /// Appends keys, at most up to [`BLOCKS_MAX`]; returns by how many bytes the heap grew.
+    pub(super) fn append(&mut self, keys: &[BlockKey]) -> usize {
+        let before = self.bytes();
+        let len = usize::from(self.len);
+        let needed = len + keys.len();
+        let room = match &self.keys {
+            Keys::One(_) => 1,
+            Keys::Many(keys) => keys.len(),
+        };
+        if needed > room {
+            // An eighth to spare: a chain that grows block by block is copied eight times per block on average.
+            let room = (needed + (needed / 8).max(2)).min(BLOCKS_MAX);
+            let mut grown = Vec::with_capacity(room);
+            grown.extend_from_slice(self.keys());
+            grown.resize(room, 0);
+            self.keys = Keys::Many(grown.into_boxed_slice());
+        }
+        match &mut self.keys {
+            Keys::One(one) => *one = keys.first().map_or(*one, |key| key.0),
+            Keys::Many(own) => own[len..needed].iter_mut().zip(keys).for_each(|(own, key)| *own = key.0),
+        }
+        self.len = needed as u16;
+        self.bytes() - before
+    }
+
+    /// Forgets the blocks from `len` (at least 1) on; returns by how many bytes the heap shrank.
+    pub(super) fn truncate(&mut self, len: usize) -> usize {
+        let before = self.bytes();
+        self.len = self.len.min(len as u16);
+        if let Keys::Many(keys) = &self.keys
+            && keys.len() > len + (len / 4).max(8)
+        {
+            self.keys = match self.keys() {
+                [key] => Keys::One(*key),
+                keys => Keys::Many(keys.into()),
+            };
+        }
+        before - self.bytes()
+    }
+
+    /// Bytes of the keys on the heap.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.keys {
+            Keys::One(_) => 0,
+            Keys::Many(keys) => keys.len() * size_of::<u64>(),
+        }
+    }
+
+    /// When it was last used.
+    pub(super) fn used(&self) -> u16 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Notes a use; writes only when the tick has changed, so that readers share the line.
+    #[inline]
+    pub(super) fn touch(&self, tick: u16) {
+        if self.used() != tick {
+            self.used.store(tick, Ordering::Relaxed);
+        }
+    }
+}
