@@ -7,6 +7,7 @@ mod check_config;
 mod demo_bars;
 mod envoy;
 mod node;
+mod oracle;
 mod programs;
 mod run;
 mod test;
@@ -57,6 +58,10 @@ enum Recipe {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Run every case of a folder of recorded answers of vLLM, laid out like ../shared/golden
+    Golden(oracle::Options),
+    /// Compare our tokenizer runtime with the crate tokenizers over generated strings
+    Differ(oracle::Options),
     /// Check a configuration of the filter plugin or of the sidecar
     CheckConfig(check_config::Options),
     /// Build the filter module target/warmpath_filter.wasm
@@ -85,6 +90,8 @@ fn follow(recipe: Recipe) -> Result<()> {
         Recipe::Demo { keep, json } => demo(&workspace, keep, json),
         Recipe::Test(options) => test::run_all(&workspace, &options),
         Recipe::Bench { name, json, rest } => bench(&workspace, &name, json, &rest),
+        Recipe::Golden(options) => oracle::run(&workspace, oracle::Task::Golden, &options),
+        Recipe::Differ(options) => oracle::run(&workspace, oracle::Task::Differ, &options),
         Recipe::CheckConfig(options) => check_config::check(&workspace, &options),
         Recipe::Wasm => wasm::build(&workspace).map(drop),
         Recipe::Provision => provision(&workspace),
