@@ -10,12 +10,16 @@ use crate::model::Model;
 use crate::request::{self, Api, Prompt};
 use crate::template::Template;
 
-/// Any bytes as a body of either API: no panic, and keys exactly for the blocks that can match.
+/// Any bytes as a body of each API: no panic, and keys exactly for the blocks that can match.
 pub fn request_body(model: &Model, body: &[u8]) {
-    for api in [Api::Completions, Api::ChatCompletions] {
+    for api in Api::ALL {
         let Ok(request) = request::parse(api, body) else { continue };
-        let is_chat = matches!(request.prompt, Prompt::Chat(_));
-        assert_eq!(is_chat, api == Api::ChatCompletions, "a prompt of the other API");
+        let of_api = match request.prompt {
+            Prompt::Chat(_) => matches!(api, Api::ChatCompletions | Api::Messages | Api::Responses),
+            Prompt::Text { .. } => api == Api::Completions,
+            Prompt::Tokens(_) => matches!(api, Api::Completions | Api::Generate),
+        };
+        assert!(of_api, "a prompt that {api:?} does not have");
         let Ok(prompt) = model.keys(&request) else { continue };
         let block_tokens = model.definition().block_tokens as usize;
         let tokens = if prompt.complete { prompt.token_count } else { prompt.token_count + 1 };

@@ -2,8 +2,8 @@
 //!
 //! The rule: a body gives a [`Request`] only if everything in it that changes the prompt's tokens is modelled here;
 //! anything else is a [`Pass`] that names the field. Which fields those are was derived from vLLM 0.32's request
-//! types (`vllm/entrypoints/openai/{completion,chat_completion}/protocol.py`); fields unknown to it are ignored, as it
-//! ignores them. A body that vLLM answers with an error may pass or not: it costs nothing to steer it.
+//! types (`vllm/entrypoints/openai/{completion,chat_completion,responses}/protocol.py`, `anthropic/protocol.py` and
+//! `scale_out/token_in_token_out/protocol.py`); fields unknown to it are ignored, as it ignores them. A body that vLLM answers with an error may pass or not: it costs nothing to steer it.
 //!
 //! Corners of JSON, where readers differ:
 //! * duplicate keys: the last value counts, at the place of the first, as in Python;
@@ -15,27 +15,50 @@
 mod chat;
 mod completions;
 mod fields;
+mod generate;
+mod messages;
+mod responses;
+
+use serde_json::{Map, Value};
 
 use crate::pass::{Pass, PassReason};
 use fields::Fields;
 
-/// An API whose prompts can be keyed.
+/// An API whose prompts can be keyed. A new one is a variant, its path, and a file that reads its bodies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Api {
     /// `/v1/completions`
     Completions,
     /// `/v1/chat/completions`
     ChatCompletions,
+    /// Anthropic's `/v1/messages`
+    Messages,
+    /// `/v1/responses`
+    Responses,
+    /// vLLM's token-in endpoint, `/inference/v1/generate`
+    Generate,
 }
 
 impl Api {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Completions, Self::ChatCompletions, Self::Messages, Self::Responses, Self::Generate];
+
+    /// The path that it is served at.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Completions => "/v1/completions",
+            Self::ChatCompletions => "/v1/chat/completions",
+            Self::Messages => "/v1/messages",
+            Self::Responses => "/v1/responses",
+            Self::Generate => "/inference/v1/generate",
+        }
+    }
+
     /// The API behind a request path (query string ignored); none for paths that are not an API's.
     pub fn from_path(path: &str) -> Option<Self> {
-        match path.split('?').next()? {
-            "/v1/completions" => Some(Self::Completions),
-            "/v1/chat/completions" => Some(Self::ChatCompletions),
-            _ => None,
-        }
+        let path = path.split('?').next()?;
+        Self::ALL.into_iter().find(|api| api.path() == path)
     }
 }
 
@@ -74,7 +97,7 @@ pub struct Chat {
     /// Objects with `role`, `content`, then `tool_call_id` and `name` where given: in this order, and nothing else.
     /// `content` is a string, null, or a list of `{"type": "text", "text": string}` (perhaps with `cache_control`);
     /// [`crate::template`] gives it the form that its template expects.
-    pub messages: Vec<serde_json::Value>,
+    pub messages: Vec<Value>,
     /// The template's `add_generation_prompt`.
     pub add_generation_prompt: bool,
     /// Whether the tokenizer adds its special tokens to the rendered text (default: no, templates write them).
@@ -87,21 +110,28 @@ const CACHE_SALT_CHARS_MAX: usize = 128;
 /// Characters that vLLM refuses in a `cache_salt`.
 const CACHE_SALT_FORBIDDEN: [char; 4] = ['@', '/', '\\', '\0'];
 
+/// Start of an attribution line whose value changes with every request: vLLM removes it from system text
+/// (`_strip_claude_code_billing_header` in `renderers/chat_utils.py`).
+const BILLING_HEADER: &str = "x-anthropic-billing-header";
+
 /// Reads a body of `api`.
 pub fn parse(api: Api, body: &[u8]) -> Result<Request, Pass> {
-    let body: serde_json::Value = serde_json::from_slice(body).map_err(|error| {
+    let body: Value = serde_json::from_slice(body).map_err(|error| {
         Pass::new(
             PassReason::MalformedJson,
             format!("the body is no JSON: line {}, column {}", error.line(), error.column()),
         )
     })?;
-    let serde_json::Value::Object(body) = body else {
+    let Value::Object(body) = body else {
         return Err(Pass::new(PassReason::MalformedJson, "the body is no JSON object"));
     };
     let mut fields = Fields::new(body);
     match api {
         Api::Completions => completions::read(&mut fields),
         Api::ChatCompletions => chat::read(&mut fields),
+        Api::Messages => messages::read(&mut fields),
+        Api::Responses => responses::read(&mut fields),
+        Api::Generate => generate::read(&mut fields),
     }
 }
 
@@ -137,6 +167,29 @@ fn refuse_uncached(fields: &Fields, implied: bool) -> Result<(), Pass> {
         return Err(Pass::new(PassReason::CacheNotRead, detail));
     }
     Ok(())
+}
+
+/// Token ids; whether they are in the vocabulary is the model's to say.
+fn token_ids(items: &[Value], path: &str) -> Result<Vec<u32>, Pass> {
+    if items.is_empty() {
+        return Err(Pass::new(PassReason::EmptyPrompt, format!("{path}: empty")));
+    }
+    let id = |(at, item): (usize, &Value)| {
+        let id = match item {
+            Value::Bool(value) => Some(u32::from(*value)),
+            item => item.as_u64().and_then(|id| u32::try_from(id).ok()),
+        };
+        id.ok_or_else(|| invalid(&format!("{path}[{at}]"), "a token id"))
+    };
+    items.iter().enumerate().map(id).collect()
+}
+
+/// An object by value.
+fn object(path: &str, value: Value) -> Result<Map<String, Value>, Pass> {
+    match value {
+        Value::Object(object) => Ok(object),
+        _ => Err(invalid(path, "an object")),
+    }
 }
 
 /// A field that changes the prompt and is not modelled.

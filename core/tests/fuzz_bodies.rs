@@ -93,13 +93,65 @@ fn message() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A block of `/v1/messages` or an item of `/v1/responses`, of a type that the API knows.
+fn typed(kinds: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    let names = [
+        "text",
+        "thinking",
+        "id",
+        "name",
+        "arguments",
+        "call_id",
+        "tool_use_id",
+        "summary",
+        "output",
+        "status",
+    ];
+    let fields = prop::collection::vec(
+        (select(names.to_vec()), prop_oneof![3 => "\\PC{0,20}".prop_map(Value::from), 1 => value()]),
+        0..6,
+    );
+    (select(kinds.to_vec()), fields, content(), prop::option::of(value())).prop_map(
+        |(kind, fields, content, input)| {
+            let mut typed =
+                json!({"type": kind, "content": content, "role": "assistant", "summary": [], "input": input});
+            for (name, value) in fields {
+                typed[name] = value;
+            }
+            typed
+        },
+    )
+}
+
+/// Fields that only `/v1/messages`, `/v1/responses` or the generate endpoint have.
+fn other_fields() -> impl Strategy<Value = Value> {
+    let blocks = &["text", "image", "thinking", "tool_use", "tool_result", "tool_reference"];
+    let items = &["message", "function_call", "function_call_output", "reasoning", "custom_tool_call"];
+    let system = prop_oneof![content(), prop::collection::vec(typed(blocks), 0..3).prop_map(Value::from)];
+    let items = prop::collection::vec(prop_oneof![message(), typed(items)], 0..5).prop_map(Value::from);
+    let input = prop_oneof![content(), items];
+    (prop::option::of(system), input, prompt(), prop::option::of(prop::collection::vec(typed(blocks), 0..5)))
+        .prop_map(|(system, input, ids, blocks)| {
+            let mut fields =
+                json!({"max_tokens": 5, "sampling_params": {}, "input": input, "token_ids": ids});
+            fields["system"] = system.unwrap_or_default();
+            if let Some(blocks) = blocks {
+                fields["messages"] =
+                    json!([{"role": "user", "content": blocks}, {"role": "assistant", "content": "yes"}]);
+            }
+            fields
+        })
+}
+
 /// A body that is right but for a few values.
 fn body() -> impl Strategy<Value = Vec<u8>> {
     let messages = prop::collection::vec(message(), 0..5);
     let extra = prop::option::weighted(0.3, (key(), value()));
-    let fields = (prop::option::of(prompt()), prop::option::of(messages), extra);
-    let object = fields.prop_map(|(prompt, messages, extra)| {
-        let mut body = json!({"model": "demo"});
+    let fields =
+        (prop::option::of(other_fields()), prop::option::of(prompt()), prop::option::of(messages), extra);
+    let object = fields.prop_map(|(others, prompt, messages, extra)| {
+        let mut body = others.unwrap_or_else(|| json!({}));
+        body["model"] = json!("demo");
         if let Some(prompt) = prompt {
             body["prompt"] = prompt;
         }
@@ -175,8 +227,9 @@ fn many_of_the_bodies_come_through() {
     use warmpath_core::request::{Api, parse};
     let mut runner = TestRunner::deterministic();
     let bodies = (0..1_000).map(|_| body().new_tree(&mut runner).unwrap().current());
-    let taken =
-        |body: &Vec<u8>| parse(Api::Completions, body).is_ok() || parse(Api::ChatCompletions, body).is_ok();
-    let taken = bodies.filter(taken).count();
-    assert!((100..900).contains(&taken), "{taken} of 1000 bodies are taken");
+    let bodies = bodies.collect::<Vec<_>>();
+    for api in Api::ALL {
+        let taken = bodies.iter().filter(|body| parse(api, body).is_ok()).count();
+        assert!((20..900).contains(&taken), "{api:?} takes {taken} of 1000 bodies");
+    }
 }

@@ -39,7 +39,10 @@ fn passes<T: std::fmt::Debug>(outcome: Result<T, Pass>, reason: PassReason, deta
 #[test]
 fn paths_without_their_query_name_the_api() {
     assert_eq!(Api::from_path("/v1/completions?trace=1"), Some(Api::Completions));
-    assert_eq!(Api::from_path("/v1/chat/completions"), Some(Api::ChatCompletions));
+    for api in Api::ALL {
+        assert_eq!(Api::from_path(api.path()), Some(api));
+    }
+    assert_eq!(Api::from_path("/v1/messages/count_tokens"), None);
     assert_eq!(Api::from_path("/v1/embeddings"), None);
     assert_eq!(Api::from_path("/v1/completions/"), None);
 }
@@ -50,7 +53,7 @@ fn bodies_that_are_no_json_object_pass() {
     for body in
         ["", "{", "[]", "null", "\"x\"", r#"{"prompt": NaN}"#, r#"{"prompt": "\ud800"}"#, "\u{feff}{}", &deep]
     {
-        for api in [Api::Completions, Api::ChatCompletions] {
+        for api in Api::ALL {
             passes(parse(api, body.as_bytes()), PassReason::MalformedJson, "");
         }
     }

@@ -114,7 +114,7 @@ fn assets_cluster() -> String {
     "warmpath_assets".to_owned()
 }
 fn paths() -> Vec<String> {
-    vec!["/v1/completions".to_owned(), "/v1/chat/completions".to_owned()]
+    Api::ALL.into_iter().map(|api| api.path().to_owned()).collect()
 }
 fn callout_timeout() -> Duration {
     CALLOUT_TIMEOUT
@@ -223,7 +223,9 @@ mod tests {
         assert_eq!(config.mode, Mode::Steer);
         assert_eq!(config.pick_cluster, "warmpath_pick");
         assert_eq!(config.assets_cluster, "warmpath_assets");
-        assert_eq!(config.paths, ["/v1/completions", "/v1/chat/completions"]);
+        let paths = ["/v1/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses"];
+        assert_eq!(config.paths[..4], paths);
+        assert_eq!(config.paths[4..], ["/inference/v1/generate"]);
         assert_eq!(config.callout_timeout, CALLOUT_TIMEOUT);
         assert_eq!(config.body_bytes_max.as_u64(), 1 << 20);
         assert_eq!(config.keys_max, 8192);

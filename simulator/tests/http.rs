@@ -35,6 +35,25 @@ fn answers_have_vllms_shape_and_say_what_was_cached() {
 }
 
 #[test]
+fn the_apis_that_are_not_openais_first_two_have_their_own_shapes() {
+    let pod = start();
+    let messages = json!([{"role": "user", "content": "Where do the birds go in winter?"}]);
+    let asked = json!({"model": "demo", "messages": messages, "max_tokens": 3});
+    let (_, message) = post(&pod, "/v1/messages", &asked);
+    assert_eq!((&message["type"], &message["usage"]["output_tokens"]), (&json!("message"), &json!(3)));
+    assert!(!message["content"][0]["text"].as_str().expect("text").is_empty(), "{message}");
+    let asked = json!({"input": "Where do the birds go in winter?", "max_output_tokens": 3});
+    let (_, response) = post(&pod, "/v1/responses", &asked);
+    assert_eq!(response["usage"]["input_tokens"], message["usage"]["input_tokens"]);
+    assert!(!response["output"][0]["content"][0]["text"].as_str().expect("text").is_empty(), "{response}");
+    let asked = json!({"token_ids": [1, 2, 3], "sampling_params": {"max_tokens": 2}});
+    let (_, generated) = post(&pod, "/inference/v1/generate", &asked);
+    assert_eq!(generated["choices"][0]["token_ids"].as_array().map(Vec::len), Some(2));
+    let asked = json!({"input": "hello", "stream": true});
+    assert_eq!(post(&pod, "/v1/responses", &asked).0, 400);
+}
+
+#[test]
 fn an_answer_sent_back_is_found_in_the_cache() {
     let pod = start();
     let prompt = "Tell me about the sea, the wind and the people who live by it, as long as you can.";

@@ -98,11 +98,36 @@ async fn all_ways_to_write_a_prompt(stack: &Stack) {
     found_on(stack, CHAT, &streamed, new.pod()).await;
 }
 
+/// One chat through every API that takes chats, and as the ids that they become: one prompt.
+async fn all_apis(stack: &Stack) {
+    let text = "Nobody had lit the lamp by the window, and still they came home. ".repeat(30);
+    let messages = json!([{"role": "user", "content": text}]);
+    let new = json!({"model": common::MODEL, "max_tokens": 1, "messages": messages});
+    let tokens =
+        stack.pods[0].client().post_json("/tokenize", &new).await.unwrap().ok().unwrap().json().unwrap();
+    let first = first(stack, "/v1/messages", &new).await;
+    assert_eq!(first.matched().0, 0);
+    let mut blocks = new.clone();
+    blocks["messages"][0]["content"] = json!([{"type": "text", "text": text}]);
+    let ids =
+        json!({"model": common::MODEL, "token_ids": tokens["tokens"], "sampling_params": {"max_tokens": 1}});
+    for (path, body) in [
+        ("/v1/messages", blocks),
+        (CHAT, new),
+        ("/v1/responses", json!({"model": common::MODEL, "max_output_tokens": 1, "input": text})),
+        ("/v1/responses", json!({"model": common::MODEL, "max_output_tokens": 1, "input": messages})),
+        ("/inference/v1/generate", ids),
+    ] {
+        found_on(stack, path, &body, first.pod()).await;
+    }
+}
+
 async fn steers(steer: Steer) {
     let Some(stack) = start("steers", steer, three_pods).await else { return };
     prompts_return_to_their_pod(&stack).await;
     longer_prompts_follow_their_prefix(&stack).await;
     all_ways_to_write_a_prompt(&stack).await;
+    all_apis(&stack).await;
     let metrics = metrics(&stack).await;
     assert_eq!(metrics.starting("warmpath_passes").map(|series| series.value).sum::<f64>(), 0.0);
 }

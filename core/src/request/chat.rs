@@ -3,7 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::{Chat, Prompt, Request, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached, unsupported};
+use super::{
+    BILLING_HEADER, Chat, Prompt, Request, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached,
+    unsupported,
+};
 use crate::pass::{Pass, PassReason};
 
 /// Fields of vLLM's `ChatCompletionRequest` that change the prompt and are not modelled.
@@ -39,10 +42,6 @@ const UNSUPPORTED_IN_MESSAGE: [&str; 4] = [
 
 /// Keys that a text part may have. `cache_control` says nothing about the prompt, but a template could print it.
 const PART_KEYS: [&str; 3] = ["type", "text", "cache_control"];
-
-/// Start of an attribution line whose value changes with every request: vLLM removes it from system text
-/// (`_strip_claude_code_billing_header` in `renderers/chat_utils.py`).
-const BILLING_HEADER: &str = "x-anthropic-billing-header";
 
 pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
     fields.refuse(&UNSUPPORTED)?;

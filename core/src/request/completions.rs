@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::{Prompt, Request, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached};
+use super::{Prompt, Request, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached, token_ids};
 use crate::pass::{Pass, PassReason};
 
 /// Fields of vLLM's `CompletionRequest` that change the prompt and are not modelled.
@@ -43,7 +43,7 @@ fn read_prompt(prompt: Value, add_special_tokens: bool) -> Result<Prompt, Pass> 
             None => Err(empty()),
             Some(Value::String(_)) => first_text(items, add_special_tokens),
             Some(Value::Array(_)) => first_ids(&items),
-            Some(_) => ids(&items, "prompt").map(Prompt::Tokens),
+            Some(_) => token_ids(&items, "prompt").map(Prompt::Tokens),
         },
         _ => Err(invalid("prompt", "a string, a list of strings, token ids, or a list of lists of ids")),
     }
@@ -75,25 +75,10 @@ fn first_ids(items: &[Value]) -> Result<Prompt, Pass> {
         let Value::Array(item) = item else {
             return Err(invalid("prompt", "a list of lists of ids only"));
         };
-        let prompt = ids(item, &format!("prompt[{at}]"))?;
+        let prompt = token_ids(item, &format!("prompt[{at}]"))?;
         first.get_or_insert(prompt);
     }
     first.map(Prompt::Tokens).ok_or_else(empty)
-}
-
-/// Token ids; whether they are in the vocabulary is the model's to say.
-fn ids(items: &[Value], path: &str) -> Result<Vec<u32>, Pass> {
-    if items.is_empty() {
-        return Err(empty());
-    }
-    let id = |(at, item): (usize, &Value)| {
-        let id = match item {
-            Value::Bool(value) => Some(u32::from(*value)),
-            item => item.as_u64().and_then(|id| u32::try_from(id).ok()),
-        };
-        id.ok_or_else(|| invalid(&format!("{path}[{at}]"), "a token id"))
-    };
-    items.iter().enumerate().map(id).collect()
 }
 
 fn empty() -> Pass {

@@ -18,6 +18,11 @@ impl Fields {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
+    /// The field as it is, null included.
+    pub(super) fn or_null(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
     /// The field by value; none where it is absent or null.
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.get_mut(name).map(Value::take).filter(|value| !value.is_null())

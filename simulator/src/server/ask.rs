@@ -92,11 +92,16 @@ fn output_tokens(
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
     let context = config.model.config.max_model_len as usize;
     let room = context.saturating_sub(longest);
-    let field =
-        [&body["max_completion_tokens"], &body["max_tokens"]].into_iter().find(|value| !value.is_null());
+    let fields = match api {
+        Api::Completions | Api::Messages => vec![&body["max_tokens"]],
+        Api::ChatCompletions => vec![&body["max_completion_tokens"], &body["max_tokens"]],
+        Api::Responses => vec![&body["max_output_tokens"]],
+        Api::Generate => vec![&body["sampling_params"]["max_tokens"]],
+    };
+    let field = fields.into_iter().find(|value| !value.is_null());
     let default = match api {
         Api::Completions => COMPLETION_TOKENS,
-        Api::ChatCompletions => config.chat_output_tokens,
+        _ => config.chat_output_tokens,
     };
     let wanted = match field {
         None => default.min(room),

@@ -1,4 +1,4 @@
-//! `/v1/completions` and `/v1/chat/completions`.
+//! The APIs that generate: a request in, its tokens out.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,7 +6,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -15,30 +14,15 @@ use warmpath_core::request::Api;
 
 use super::ask::Ask;
 use super::stream::stream;
-use super::{ApiError, Pod, read_json};
+use super::{ApiError, read_json};
 use crate::driver::{Progress, Rank, RankError};
 use crate::engine::EngineRequest;
 use crate::engine::step_time::OUTSIDE_ENGINE;
 use crate::model::PodModel;
 use crate::pod::PodState;
 
-pub(super) async fn completions(
-    State(state): Pod,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, ApiError> {
-    generate(Api::Completions, &state, &headers, &body).await
-}
-
-pub(super) async fn chat_completions(
-    State(state): Pod,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, ApiError> {
-    generate(Api::ChatCompletions, &state, &headers, &body).await
-}
-
-async fn generate(
+/// Answers a request of any API.
+pub(super) async fn generate(
     api: Api,
     state: &Arc<PodState>,
     headers: &HeaderMap,
@@ -46,6 +30,12 @@ async fn generate(
 ) -> Result<Response, ApiError> {
     let arrival = Instant::now();
     let ask = Ask::read(api, headers, &read_json(body)?, &state.config)?;
+    if ask.stream && !matches!(api, Api::Completions | Api::ChatCompletions) {
+        return Err(ApiError::bad_request(format!(
+            "the simulator does not stream answers of {}",
+            api.path()
+        )));
+    }
     let rank = choose_rank(state, ask.rank).await?;
     tokio::time::sleep(state.config.pace.real(OUTSIDE_ENGINE)).await;
     let mut choices = Vec::with_capacity(ask.prompts.len());
@@ -108,7 +98,13 @@ pub(super) struct Answer {
 impl Answer {
     fn new(api: Api, state: &PodState, ask: &Ask, rank: Arc<Rank>, arrival: Instant) -> Self {
         let number = state.requests.fetch_add(1, Ordering::Relaxed);
-        let prefix = if api == Api::Completions { "cmpl" } else { "chatcmpl" };
+        let prefix = match api {
+            Api::Completions => "cmpl",
+            Api::ChatCompletions => "chatcmpl",
+            Api::Messages => "msg",
+            Api::Responses => "resp",
+            Api::Generate => "generate-tokens",
+        };
         Self {
             api,
             model: state.config.model.clone(),
@@ -147,34 +143,74 @@ impl Answer {
     }
 }
 
+/// A finished choice.
+struct Choice {
+    text: String,
+    tokens: Vec<u32>,
+}
+
 async fn collect(mut answer: Answer, receivers: Vec<mpsc::Receiver<Progress>>) -> Result<Response, ApiError> {
     let mut choices = Vec::with_capacity(receivers.len());
-    let completion_tokens = answer.output_tokens * receivers.len();
-    for (index, mut receiver) in receivers.into_iter().enumerate() {
-        let mut text = String::new();
+    for mut receiver in receivers {
+        let mut choice = Choice { text: String::new(), tokens: Vec::with_capacity(answer.output_tokens) };
         for position in 0..answer.output_tokens {
             let Some(progress) = receiver.recv().await else {
                 return Err(ApiError::unavailable("the engine has stopped"));
             };
+            choice.text.push_str(answer.model.text(progress.token));
+            choice.tokens.push(progress.token);
             if position == 0 {
                 answer.first_token(progress);
             }
-            text.push_str(answer.model.text(progress.token));
         }
-        choices.push(match answer.api {
-            Api::Completions => {
-                json!({"index": index, "text": text, "logprobs": null, "finish_reason": "length",
-                "stop_reason": null, "prompt_logprobs": null})
-            }
-            Api::ChatCompletions => json!({"index": index, "message": {"role": "assistant", "content": text,
-                "tool_calls": []}, "logprobs": null, "finish_reason": "length", "stop_reason": null}),
-        });
+        choices.push(choice);
     }
-    let object = match answer.api {
-        Api::Completions => "text_completion",
-        Api::ChatCompletions => "chat.completion",
+    Ok(Json(whole(&answer, choices)).into_response())
+}
+
+/// The answer as its API words it.
+fn whole(answer: &Answer, choices: Vec<Choice>) -> Value {
+    let usage = answer.usage(answer.output_tokens * choices.len());
+    let with_usage = |object: &str, choices: Vec<Value>| {
+        let mut body = answer.object(object, Value::Array(choices));
+        body["usage"] = usage.clone();
+        body
     };
-    let mut body = answer.object(object, Value::Array(choices));
-    body["usage"] = answer.usage(completion_tokens);
-    Ok(Json(body).into_response())
+    let mut choices = choices.into_iter().enumerate();
+    match answer.api {
+        Api::Completions => {
+            let choice = |(index, Choice { text, .. })| {
+                json!({"index": index, "text": text, "logprobs": null, "finish_reason": "length",
+                    "stop_reason": null, "prompt_logprobs": null})
+            };
+            with_usage("text_completion", choices.map(choice).collect())
+        }
+        Api::ChatCompletions => {
+            let choice = |(index, Choice { text, .. })| {
+                json!({"index": index, "message": {"role": "assistant", "content": text, "tool_calls": []},
+                    "logprobs": null, "finish_reason": "length", "stop_reason": null})
+            };
+            with_usage("chat.completion", choices.map(choice).collect())
+        }
+        Api::Generate => {
+            let choice = |(index, Choice { tokens, .. })| json!({"index": index, "logprobs": null, "finish_reason": "length", "token_ids": tokens});
+            json!({"request_id": answer.id, "choices": choices.map(choice).collect::<Value>()})
+        }
+        // These have one answer, not choices.
+        Api::Messages => {
+            let text = choices.next().map(|(_, choice)| choice.text);
+            json!({"id": answer.id, "type": "message", "role": "assistant", "model": answer.model_name,
+                "content": [{"type": "text", "text": text}], "stop_reason": "max_tokens",
+                "usage": {"input_tokens": answer.prompt_tokens, "output_tokens": answer.output_tokens}})
+        }
+        Api::Responses => {
+            let text = choices.next().map(|(_, choice)| choice.text);
+            let content = json!([{"type": "output_text", "text": text, "annotations": []}]);
+            json!({"id": answer.id, "object": "response", "created_at": answer.created, "model": answer.model_name,
+                "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
+                "output": [{"type": "message", "role": "assistant", "status": "incomplete", "content": content}],
+                "usage": {"input_tokens": answer.prompt_tokens, "output_tokens": answer.output_tokens,
+                    "input_tokens_details": {"cached_tokens": answer.cached_tokens}}})
+        }
+    }
 }

@@ -12,7 +12,7 @@ use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -47,9 +47,14 @@ pub(crate) async fn serve(listener: TcpListener, state: Arc<PodState>, drain: on
 }
 
 fn router(state: Arc<PodState>) -> Router {
-    Router::new()
-        .route("/v1/completions", post(generate::completions))
-        .route("/v1/chat/completions", post(generate::chat_completions))
+    let mut router = Router::new();
+    for api in Api::ALL {
+        let generate = move |state: Pod, headers: HeaderMap, body: Bytes| async move {
+            generate::generate(api, &state, &headers, &body).await
+        };
+        router = router.route(api.path(), post(generate));
+    }
+    router
         .route("/v1/models", get(models))
         .route("/tokenize", post(tokenize))
         .route("/health", get(health))

@@ -77,7 +77,7 @@ impl Chunks {
                 json!([{"index": choice, "text": text, "logprobs": null, "finish_reason": reason,
                 "stop_reason": null}])
             }
-            Api::ChatCompletions => {
+            _ => {
                 if first {
                     let delta = json!({"role": "assistant", "content": ""});
                     let opening =
@@ -102,7 +102,7 @@ impl Chunks {
     fn push(&mut self, choices: Value, usage: Option<Value>) {
         let object = match self.answer.api {
             Api::Completions => "text_completion",
-            Api::ChatCompletions => "chat.completion.chunk",
+            _ => "chat.completion.chunk",
         };
         let mut chunk = self.answer.object(object, choices);
         if let Some(usage) = usage {
