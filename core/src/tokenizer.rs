@@ -1,11 +1,36 @@
 //! Text to token ids.
+//!
+//! [`compile`] makes an asset of a `tokenizer.json`, once and outside the gateway; [`Runtime`] uses it in place. What the
+//! compiler refuses goes through the crate `tokenizers`, where the build has it (`HfTokenizer`).
 
+mod added;
+mod asset;
+mod classes;
+mod compile;
+mod cut;
+mod encoder;
 #[cfg(feature = "hf-tokenizers")]
 pub mod check;
 #[cfg(feature = "hf-tokenizers")]
 mod hf;
+mod merge;
+mod meta;
+mod normalize;
+mod pairs;
 pub mod pipeline;
+mod rules;
+mod runtime;
+mod scan;
 pub mod strings;
+mod symbols;
+mod text;
+mod texts;
+mod vocabulary;
+mod words;
+
+pub use asset::{ASSET_BYTES_MAX, ASSET_VERSION, AssetError};
+pub use compile::{CompileError, compile};
+pub use runtime::{CacheSizes, Runtime, Stats};
 
 #[cfg(feature = "hf-tokenizers")]
 pub use hf::HfTokenizer;

@@ -1,0 +1,198 @@
+//! The model of the file: vocabulary and merges.
+
+use std::collections::HashMap;
+
+use super::super::added::Matcher;
+use super::super::classes::{BLOCK_CHARS, Classes};
+use super::super::encoder::Tables;
+use super::super::merge::Merger;
+use super::super::meta::{Meta, NO_ID, Symbols};
+use super::super::pairs::{self, IDS_MAX, Pairs, RANKS_MAX};
+use super::super::rules::Main;
+use super::super::symbols::push_symbols;
+use super::super::vocabulary::{self, Vocabulary};
+use super::file::ModelFile;
+use super::{CompileError, Cut, unsupported};
+
+pub(super) struct Model<'a> {
+    pub(super) file: &'a ModelFile,
+    pub(super) symbols: Symbols,
+    /// Sections of the asset.
+    pub(super) pairs: Vec<u8>,
+    pub(super) merged: Vec<u8>,
+    pub(super) characters: Vec<u8>,
+    /// Ids with the texts that words are compared to, by id. Tokens that no word can be are left out.
+    tokens: Vec<(u32, Vec<u8>)>,
+}
+
+type Merge<'a> = (&'a str, &'a str, u32);
+
+impl<'a> Model<'a> {
+    /// Reads it; may make `cut` one word of it all, where cutting at spaces would not be exact.
+    pub(super) fn read(file: &'a ModelFile, cut: &mut Cut) -> Result<Self, CompileError> {
+        check(file)?;
+        let tokens = tokens(file, cut);
+        let merges = merges(file)?;
+        let id = |token: &str| file.vocab.get(token).copied();
+        if cut.rules.main == Main::Spaces && (spans_spaces(&merges) || id("\u{2581}").is_none()) {
+            cut.rules.main = Main::Whole;
+        }
+        let mut ranked = HashMap::new();
+        let mut merged = Vec::new();
+        for (left, right, rank) in &merges {
+            let ids = id(left).zip(id(right)).zip(id(&format!("{left}{right}")));
+            let Some(((left, right), made)) = ids else {
+                return Err(CompileError::Invalid(format!(
+                    "model.merges: {left:?} and {right:?}, or both together, are not in the vocabulary"
+                )));
+            };
+            // A pair that is there twice has its last rank.
+            ranked.insert((left, right), *rank);
+            merged.extend(made.to_le_bytes());
+        }
+        let mut ranked: Vec<_> =
+            ranked.into_iter().map(|((left, right), rank)| (left, right, rank)).collect();
+        ranked.sort_unstable();
+        let symbols = symbols(file, cut)?;
+        let characters = if cut.bytes { Vec::new() } else { characters(&tokens) };
+        Ok(Self { file, symbols, pairs: pairs::build(&ranked), merged, characters, tokens })
+    }
+
+    /// The vocabulary's sections: the tokens that a whole word can be.
+    pub(super) fn vocabulary(&self, meta: &Meta) -> Result<[Vec<u8>; 3], CompileError> {
+        let added_normalized = Matcher::new(Vec::new());
+        let tables = Tables {
+            meta,
+            classes: Classes { ascii: &[0; 128], blocks: &[], entries: &[[0; BLOCK_CHARS]] },
+            vocabulary: Vocabulary { slots: &[], offsets: &[], bytes: &[] },
+            pairs: Pairs { slots: self.pairs.as_chunks().0, merged: self.merged.as_chunks().0 },
+            characters: self.characters.as_chunks().0,
+            added_normalized: &added_normalized,
+        };
+        let mut merger = Merger::default();
+        let mut merges_to_itself = |id: u32, text: &[u8]| {
+            merger.symbols.clear();
+            push_symbols(&tables, text, &mut merger.symbols);
+            merger.merge(&tables.pairs, &mut u64::MAX.clone()) && merger.symbols == [id]
+        };
+        let ignore_merges = self.file.ignore_merges == Some(true);
+        let mut whole = Vec::with_capacity(self.tokens.len());
+        for (id, text) in &self.tokens {
+            if merges_to_itself(*id, text) {
+                whole.push((*id, text.as_slice()));
+            } else if ignore_merges && meta.rules.main == Main::Spaces {
+                return unsupported("ignore_merges in a model that cuts no words");
+            } else if ignore_merges {
+                whole.push((*id, text.as_slice()));
+            }
+        }
+        Ok(vocabulary::build(&whole))
+    }
+}
+
+/// What of the model is not known here, or would not fit the asset.
+fn check(file: &ModelFile) -> Result<(), CompileError> {
+    if file.dropout.is_some_and(|dropout| dropout != 0.0) {
+        return unsupported("model.dropout");
+    }
+    for (name, part) in [
+        ("continuing_subword_prefix", &file.continuing_subword_prefix),
+        ("end_of_word_suffix", &file.end_of_word_suffix),
+    ] {
+        if part.as_ref().is_some_and(|part| !part.is_empty()) {
+            return unsupported(format!("model.{name}"));
+        }
+    }
+    let mut ids: Vec<u32> = file.vocab.values().copied().collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| matches!(pair, [left, right] if left == right)) {
+        return unsupported("model.vocab: two tokens of one id");
+    }
+    if ids.last().is_some_and(|id| *id >= IDS_MAX - 1) || file.vocab.contains_key("") {
+        return unsupported(format!("model.vocab: an empty token, or an id over {IDS_MAX}"));
+    }
+    Ok(())
+}
+
+fn merges(file: &ModelFile) -> Result<Vec<Merge<'_>>, CompileError> {
+    let pairs = file.merges.pairs()?;
+    if pairs.len() >= RANKS_MAX as usize {
+        return unsupported(format!("more than {RANKS_MAX} merges"));
+    }
+    Ok((0..).zip(pairs).map(|(rank, (left, right))| (left, right, rank)).collect())
+}
+
+/// Whether a merge makes a token with U+2581 behind something else: then words cannot be cut in front of it.
+fn spans_spaces(merges: &[Merge<'_>]) -> bool {
+    merges.iter().any(|(left, right, _)| {
+        let token = format!("{left}{right}");
+        token.trim_start_matches('\u{2581}').contains('\u{2581}')
+    })
+}
+
+/// The byte that each character of the byte-level alphabet stands for: <https://github.com/openai/gpt-2>, `encoder.py`.
+fn byte_alphabet() -> HashMap<char, u8> {
+    let plain = |byte: &u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    let others = (0..=255_u8).filter(|byte| !plain(byte)).zip(0x100_u32..);
+    let others = others.filter_map(|(byte, code)| Some((char::from_u32(code)?, byte)));
+    (0..=255).filter(plain).map(|byte| (char::from(byte), byte)).chain(others).collect()
+}
+
+/// Texts of tokens as the runtime sees words: bytes of a byte-level model, spaces for U+2581.
+fn tokens(file: &ModelFile, cut: &Cut) -> Vec<(u32, Vec<u8>)> {
+    let alphabet = byte_alphabet();
+    let text = |token: &str| -> Option<Vec<u8>> {
+        if cut.bytes {
+            token.chars().map(|character| alphabet.get(&character).copied()).collect()
+        } else if cut.metaspace {
+            // A space never gets as far as the model.
+            (!token.contains(' ')).then(|| token.replace('\u{2581}', " ").into_bytes())
+        } else {
+            Some(token.as_bytes().to_vec())
+        }
+    };
+    let mut tokens: Vec<_> = file.vocab.iter().filter_map(|(token, id)| Some((*id, text(token)?))).collect();
+    tokens.sort_unstable();
+    tokens
+}
+
+/// Ids of characters, by character.
+fn characters(tokens: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let single = tokens.iter().filter_map(|(id, text)| {
+        let mut characters = std::str::from_utf8(text).ok()?.chars();
+        characters.next().filter(|_| characters.next().is_none()).map(|character| (u32::from(character), *id))
+    });
+    let mut single: Vec<_> = single.collect();
+    single.sort_unstable();
+    single
+        .into_iter()
+        .flat_map(|(character, id)| (u64::from(character) | u64::from(id) << 32).to_le_bytes())
+        .collect()
+}
+
+fn symbols(file: &ModelFile, cut: &Cut) -> Result<Symbols, CompileError> {
+    let id = |token: &str| file.vocab.get(token).copied().unwrap_or(NO_ID);
+    let fallback = file.byte_fallback == Some(true);
+    let mut bytes = vec![NO_ID; 256];
+    if cut.bytes {
+        for (character, byte) in byte_alphabet() {
+            if let Some(entry) = bytes.get_mut(usize::from(byte)) {
+                *entry = id(character.encode_utf8(&mut [0; 4]));
+            }
+        }
+    } else if fallback {
+        bytes = (0..=255_u8).map(|byte| id(&format!("<{byte:#04X}>"))).collect();
+    }
+    let missing = bytes.iter().filter(|id| **id == NO_ID).count();
+    if fallback && !matches!((cut.bytes, missing), (true, 0) | (false, 0 | 256)) {
+        return unsupported("model.byte_fallback with tokens for some bytes only");
+    }
+    let unknown = file.unk_token.as_deref().map_or(NO_ID, id);
+    if file.unk_token.is_some() && unknown == NO_ID && missing > 0 {
+        return unsupported("model.unk_token that is not in the vocabulary");
+    }
+    if !cut.bytes && missing > 0 {
+        bytes.clear();
+    }
+    Ok(Symbols { characters: !cut.bytes, bytes, unknown, fuse_unknown: file.fuse_unk == Some(true) })
+}

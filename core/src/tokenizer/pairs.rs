@@ -1,0 +1,96 @@
+//! The merges: pair of ids to rank and merged id, a hash table used in place.
+//!
+//! A slot is 8 bytes, little endian: left id (21 bits), right id (21 bits), rank (22 bits). Slots are probed linearly, and
+//! along a probe the pairs fall ("ordered hash tables", Amble and Knuth 1974): a look-up ends at the first slot whose
+//! pair is not greater, so a pair that is not there costs as little as one that is. No probe wraps around or is longer
+//! than [`PROBES_MAX`]: the table ends in that many slots more.
+
+/// Ids are below this: an id has 21 bits, and pairs are stored one higher, so that 0 is an empty slot.
+pub(super) const IDS_MAX: u32 = (1 << 21) - 1;
+/// Ranks are below this.
+pub(super) const RANKS_MAX: u32 = 1 << 22;
+/// Slots looked at for one pair; a bound for tables that the compiler has not made.
+pub(super) const PROBES_MAX: usize = 64;
+/// No merge.
+pub(super) const NONE: u32 = u32::MAX;
+
+const RANK_BITS: u32 = 22;
+
+/// The table, as the asset holds it.
+#[derive(Clone, Copy)]
+pub(super) struct Pairs<'a> {
+    pub(super) slots: &'a [[u8; 8]],
+    /// Merged id by rank.
+    pub(super) merged: &'a [[u8; 4]],
+}
+
+fn key(left: u32, right: u32) -> u64 {
+    (u64::from(left) << 21 | u64::from(right)) + 1
+}
+
+#[inline]
+fn home(key: u64, slots: usize) -> usize {
+    let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let homes = (slots as u64).saturating_sub(PROBES_MAX as u64);
+    ((hash * homes) >> 32) as usize
+}
+
+impl Pairs<'_> {
+    /// Rank of the merge of two neighbours, or [`NONE`]. Cost: one to three slots next to each other, mostly one cache
+    /// line.
+    #[inline]
+    pub(super) fn rank(&self, left: u32, right: u32) -> u32 {
+        let key = key(left, right);
+        let home = home(key, self.slots.len());
+        for slot in self.slots.iter().skip(home).take(PROBES_MAX) {
+            let slot = u64::from_le_bytes(*slot);
+            let found = slot >> RANK_BITS;
+            if found <= key {
+                return if found == key { slot as u32 & (RANKS_MAX - 1) } else { NONE };
+            }
+        }
+        NONE
+    }
+
+    /// What a merge of this rank makes.
+    #[inline]
+    pub(super) fn merged(&self, rank: u32) -> u32 {
+        self.merged.get(rank as usize).map_or(0, |id| u32::from_le_bytes(*id))
+    }
+}
+
+/// Lays the table out: `(left, right, rank)` with no pair twice, ids below [`IDS_MAX`], ranks below [`RANKS_MAX`].
+pub(super) fn build(pairs: &[(u32, u32, u32)]) -> Vec<u8> {
+    // Load 0.6: negative look-ups see 1.75 slots on average, and the table is 13 bytes a merge.
+    let mut homes = pairs.len() * 10 / 6 + 1;
+    loop {
+        if let Some(slots) = lay(pairs, homes) {
+            return slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
+        }
+        homes += homes / 4 + 1;
+    }
+}
+
+fn lay(pairs: &[(u32, u32, u32)], homes: usize) -> Option<Vec<u64>> {
+    let mut slots = vec![0_u64; homes + PROBES_MAX];
+    for (left, right, rank) in pairs {
+        let mut moving = key(*left, *right) << RANK_BITS | u64::from(*rank);
+        let mut at = home(moving >> RANK_BITS, slots.len());
+        loop {
+            let slot = slots.get_mut(at)?;
+            if *slot == 0 {
+                *slot = moving;
+                break;
+            }
+            // Greater pairs come first.
+            if *slot >> RANK_BITS < moving >> RANK_BITS {
+                std::mem::swap(slot, &mut moving);
+            }
+            at += 1;
+            if at >= home(moving >> RANK_BITS, homes + PROBES_MAX) + PROBES_MAX {
+                return None;
+            }
+        }
+    }
+    Some(slots)
+}

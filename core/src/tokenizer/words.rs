@@ -1,0 +1,80 @@
+//! Cache of short words: a text of up to 15 bytes to up to four ids.
+//!
+//! Two entries of 32 bytes per place, the older one is replaced. Texts are compared in full, so a collision costs time and
+//! never changes ids.
+
+use super::text::Key;
+
+/// Ids that one entry holds.
+pub(super) const WORD_IDS_MAX: usize = 4;
+
+/// Ids have 21 bits; the number of ids is kept above the first one.
+const COUNT_SHIFT: u32 = 28;
+const ID_MASK: u32 = (1 << COUNT_SHIFT) - 1;
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    key: Key,
+    ids: [u32; WORD_IDS_MAX],
+}
+
+/// The cache. A fixed size: `2^bits` places of 64 bytes.
+pub(super) struct Words {
+    places: Vec<[Entry; 2]>,
+    shift: u32,
+    seed: u64,
+}
+
+impl Words {
+    /// `bits` from 1 to 31.
+    pub(super) fn new(bits: u32, seed: u64) -> Self {
+        Self { places: vec![[Entry::default(); 2]; 1 << bits], shift: 64 - bits, seed }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.places.len() * size_of::<[Entry; 2]>()
+    }
+
+    #[inline(always)]
+    fn place(&self, key: Key) -> usize {
+        (key.hash(self.seed) >> self.shift) as usize
+    }
+
+    /// Appends the ids of a word; `false` if it is not in the cache. Cost: one hash and one cache line.
+    #[inline(always)]
+    pub(super) fn append(&self, key: Key, ids: &mut Vec<u32>) -> bool {
+        let Some([first, second]) = self.places.get(self.place(key)) else { return false };
+        let entry = if first.key == key {
+            first
+        } else if second.key == key {
+            second
+        } else {
+            return false;
+        };
+        let [id, ..] = entry.ids;
+        let count = id >> COUNT_SHIFT;
+        ids.push(id & ID_MASK);
+        if count > 1 {
+            ids.extend(entry.ids.iter().skip(1).take(count as usize - 1));
+        }
+        true
+    }
+
+    /// Keeps the ids of a word, unless they are none or too many.
+    pub(super) fn insert(&mut self, key: Key, word: &[u32]) {
+        if !(1..=WORD_IDS_MAX).contains(&word.len()) {
+            return;
+        }
+        let mut ids = [0; WORD_IDS_MAX];
+        for (entry, id) in ids.iter_mut().zip(word) {
+            *entry = *id & ID_MASK;
+        }
+        let [first, ..] = &mut ids;
+        *first |= (word.len() as u32) << COUNT_SHIFT;
+        let place = self.place(key);
+        if let Some([first, second]) = self.places.get_mut(place) {
+            *second = *first;
+            *first = Entry { key, ids };
+        }
+    }
+}
