@@ -1,7 +1,7 @@
 //! The gRPC service: `Pick` orders the endpoints of a model for one request, `Report` says what became of it.
 //!
 //! Both answer from memory and wait for nothing but one short lock. [`order`] has the rules; [`socket`] the Unix
-//! socket that Envoy connects to.
+//! socket that Envoy connects to, [`serve`] the thread that answers.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,10 +19,13 @@ use crate::metrics::{LeftOutLabels, Metrics, Outcome, PickLabels, ReportLabels};
 use crate::state::StateHandle;
 
 pub mod order;
+pub mod score_log;
+pub mod serve;
 pub mod socket;
 pub mod turns;
 
 use order::{Candidate, eligible, order};
+use score_log::{PickScores, ScoreLog};
 use turns::Turns;
 
 /// Endpoints in one answer. Envoy takes the first that it knows and goes down the list on retries: nobody retries
@@ -45,6 +48,7 @@ pub struct Picker {
     book: Arc<Mutex<Book>>,
     state: StateHandle,
     metrics: Arc<Metrics>,
+    scores: ScoreLog,
     keys_max: usize,
 }
 
@@ -75,7 +79,8 @@ impl Picker {
         let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO);
         let load = Load::new(since_epoch.as_micros() as u64);
         let book = Arc::new(Mutex::new(Book { load, turns: Turns::default() }));
-        Self { index, book, state, metrics, keys_max }
+        let scores = ScoreLog::start(metrics.log_lines_dropped.clone());
+        Self { index, book, state, metrics, scores, keys_max }
     }
 
     /// Outstanding picks by endpoint, of endpoints that have any.
@@ -161,9 +166,9 @@ impl Indexer for Picker {
         let labels = PickLabels { outcome: picked.outcome.name(), observed: request.observe };
         self.metrics.picked(&labels, start.elapsed());
         if state.log_scores {
-            // Beside the answer: a request waits in the gateway for it, and writing the lines takes longer than the pick.
             let endpoints = endpoints.clone();
-            tokio::spawn(async move { log_scores(&request, &endpoints) });
+            let PickRequest { request_id, model, observe, .. } = request;
+            self.scores.write(PickScores { request_id, model, observe, endpoints });
         }
         Ok(Response::new(PickResponse { endpoints, pick_id: picked.pick_id }))
     }
@@ -213,19 +218,4 @@ fn scored(listed: &[Candidate], keys: usize) -> Vec<ScoredEndpoint> {
             score: score(candidate.match_blocks),
         })
         .collect()
-}
-
-/// One line per listed endpoint: operators look for them when they ask why a request went where it went.
-fn log_scores(request: &PickRequest, endpoints: &[ScoredEndpoint]) {
-    for endpoint in endpoints {
-        log::info!(
-            "x-request-id" = request.request_id.as_str(),
-            model = request.model.as_str(),
-            endpoint = endpoint.address.as_str(),
-            score = endpoint.score,
-            match_blocks = endpoint.match_blocks,
-            observe = request.observe;
-            "Calculated score"
-        );
-    }
 }

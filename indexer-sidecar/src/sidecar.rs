@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use futures::{Stream, TryStreamExt};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use warmpath_proto::v1::INDEXER_SERVICE;
@@ -32,6 +29,7 @@ use crate::index::SharedIndex;
 use crate::listeners::Listeners;
 use crate::logs::beat;
 use crate::metrics::{Metrics, Reloaded};
+use crate::pick::serve::{self, PickListeners};
 use crate::pick::{Picker, message_bytes_max};
 use crate::reload::{Reload, Rules};
 use crate::state::StateHandle;
@@ -120,7 +118,7 @@ pub async fn run(
     };
     tasks.spawn(ok(follow.run(shutdown.clone())));
     tasks.spawn(ok(beat::run(config.logs.beat_every, Arc::clone(&metrics), index, shutdown.clone())));
-    let health = serve(&mut tasks, listeners, &picker, &state, admin, &config, &shutdown).await;
+    let health = start_servers(&mut tasks, listeners, &picker, &state, admin, &config, &shutdown).await;
     let reload = Reload { file, config, state, rules, metrics };
     tasks.spawn(ok(reload.run(stamps, shutdown.clone())));
     wait(tasks, &health.reporter, &shutdown).await
@@ -132,7 +130,7 @@ struct Health {
 }
 
 /// Starts every server; each stops accepting at `shutdown` and ends when its requests have.
-async fn serve(
+async fn start_servers(
     tasks: &mut JoinSet<anyhow::Result<()>>,
     listeners: Listeners,
     picker: &Picker,
@@ -151,38 +149,15 @@ async fn serve(
             .add_service(health.clone())
             .add_service(service.clone())
     };
-    if let Some(socket) = listeners.pick_unix {
-        let incoming = UnixListenerStream::new(socket.listener);
-        let server = serve_picks(router(), incoming, shutdown.clone());
-        let file = socket.file;
-        tasks.spawn(async move {
-            let result = server.await;
-            drop(file);
-            result
-        });
-    }
-    if let Some(listener) = listeners.pick_tcp {
-        tasks.spawn(serve_picks(router(), TcpListenerStream::new(listener), shutdown.clone()));
-    }
+    let picks = PickListeners {
+        unix: listeners.pick_unix.map(|socket| (socket, router())),
+        tcp: listeners.pick_tcp.map(|listener| (listener, router())),
+    };
+    let stop = shutdown.clone();
+    tasks.spawn_blocking(move || serve::block_on(picks, &stop));
     tasks.spawn(serve_http(listeners.assets, assets::router(state.clone()), shutdown.clone()));
     tasks.spawn(serve_http(listeners.admin, admin::router(admin), shutdown.clone()));
     Health { reporter }
-}
-
-async fn serve_picks<S>(
-    router: tonic::transport::server::Router,
-    incoming: S,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()>
-where
-    S: Stream + TryStreamExt<Error = std::io::Error> + Send,
-    S: Stream<Item = Result<S::Ok, std::io::Error>>,
-    S::Ok: tokio::io::AsyncRead + tokio::io::AsyncWrite + Connected + Unpin + Send + 'static,
-{
-    router
-        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
-        .await
-        .context("the pick server ended early")
 }
 
 async fn serve_http(
