@@ -65,7 +65,12 @@ fn start(file: PathBuf) -> anyhow::Result<()> {
     let loaded = Loaded::read(file)?;
     let metrics = Arc::new(Metrics::default());
     let logs = logs::init(loaded.config.logs.level, std::io::stderr(), metrics.log_lines_dropped.clone())?;
-    let runtime = tokio::runtime::Runtime::new().context("no threads for the runtime")?;
+    // One thread follows the event streams and serves the admin and asset ports, another answers picks (`pick::serve`),
+    // others load models. With a pool of threads most of an event's cost was handing it from one to the next.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no thread for the runtime")?;
     let result = runtime.block_on(async {
         let shutdown = on_signal()?;
         let listeners = Listeners::bind(&loaded.config).await?;
