@@ -284,3 +284,47 @@ fn details_hold_nothing_of_the_prompt() {
         assert!(!pass.to_string().contains(secret), "{pass}");
     }
 }
+
+fn of(api: Api, body: Value) -> Result<Request, Pass> {
+    parse(api, body.to_string().as_bytes())
+}
+
+#[test]
+fn a_response_that_goes_on_from_a_stored_one_passes() {
+    let body = |previous: Value| json!({"input": "hello", "previous_response_id": previous});
+    passes(
+        of(Api::Responses, body(json!("resp_1"))),
+        PassReason::UnsupportedField,
+        "previous_response_id: changes the prompt",
+    );
+    assert!(of(Api::Responses, body(Value::Null)).is_ok());
+}
+
+#[test]
+fn token_ids_are_taken_as_they_are() {
+    let body = |fields: Value| {
+        with(json!({"model": "demo", "token_ids": [5, 6], "sampling_params": {"max_tokens": 3}}), fields)
+    };
+    let request = of(Api::Generate, body(json!({"cache_salt": "s"}))).unwrap();
+    assert_eq!((request.prompt, request.model.as_deref()), (Prompt::Tokens(vec![5, 6]), Some("demo")));
+    assert_eq!((request.cache_salt.as_deref(), request.output_tokens_max), (Some("s"), Some(3)));
+    let generate = |fields: Value| of(Api::Generate, body(fields));
+    passes(generate(json!({"features": {}})), PassReason::UnsupportedContent, "features");
+    passes(generate(json!({"content_parts": [{}]})), PassReason::UnsupportedContent, "content_parts");
+    passes(generate(json!({"token_ids": []})), PassReason::EmptyPrompt, "token_ids");
+    let sampling = |params: Value| generate(json!({"sampling_params": params}));
+    passes(sampling(json!({"prompt_logprobs": 0})), PassReason::CacheNotRead, "prompt_logprobs");
+    passes(sampling(json!({"skip_reading_prefix_cache": true})), PassReason::CacheNotRead, "skip_reading");
+}
+
+#[test]
+fn messages_and_responses_keep_what_the_pick_needs() {
+    let message = json!({"model": "demo", "max_tokens": 7, "cache_salt": "s",
+        "messages": [{"role": "user", "content": "hello"}]});
+    let response = json!({"model": "demo", "max_output_tokens": 7, "cache_salt": "s", "input": "hello"});
+    for (api, body) in [(Api::Messages, message), (Api::Responses, response)] {
+        let request = of(api, body).unwrap();
+        assert_eq!((request.model.as_deref(), request.cache_salt.as_deref()), (Some("demo"), Some("s")));
+        assert_eq!(request.output_tokens_max, Some(7));
+    }
+}

@@ -4,11 +4,14 @@
 //! so it is done here: the body is rewritten, and [`chat::read`] reads the result. Only what `AnthropicMessagesRequest`
 //! knows is handed on; other fields, `truncate_prompt_tokens` or `documents` among them, are ignored there too.
 
+mod tools;
+
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
 use super::{BILLING_HEADER, Request, chat, invalid, object, unsupported};
 use crate::pass::{Pass, PassReason};
+use tools::Change;
 
 /// Fields that a chat completion takes over as they are.
 const TAKEN_OVER: [&str; 4] = ["model", "cache_salt", "kv_transfer_params", "chat_template_kwargs"];
@@ -28,17 +31,20 @@ pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
     let output_tokens_max =
         output_tokens_max.ok_or_else(|| invalid("max_tokens", "a whole number above 0"))?;
     body.insert("max_tokens".to_owned(), output_tokens_max.into());
-    let tools = read_tools(fields.take("tools"))?;
-    if let Some(choice) = read_tool_choice(fields.take("tool_choice"))?
-        && tools.is_some()
-    {
-        body.insert("tool_choice".to_owned(), choice.into());
+    let mut changes = Vec::new();
+    body.insert("messages".to_owned(), Value::Array(read_conversation(fields, &mut changes)?));
+    let choice = read_tool_choice(fields.take("tool_choice"))?;
+    if let Some(tools) = tools::read(fields.take("tools"), changes)? {
+        // An error in a chat completion; here the template gets an empty list.
+        if tools.is_empty() {
+            return Err(unsupported("tools"));
+        }
+        body.insert("tools".to_owned(), Value::Array(tools));
+        body.extend(choice.map(|choice| ("tool_choice".to_owned(), choice.into())));
     }
-    body.extend(tools.map(|tools| ("tools".to_owned(), tools)));
     body.extend(
         read_effort(fields, output_tokens_max)?.map(|effort| ("reasoning_effort".to_owned(), effort)),
     );
-    body.insert("messages".to_owned(), Value::Array(read_conversation(fields)?));
     for name in TAKEN_OVER {
         body.extend(fields.take(name).map(|value| (name.to_owned(), value)));
     }
@@ -81,41 +87,6 @@ fn decodes_elsewhere(kv_transfer_params: &Value) -> bool {
     kv_transfer_params.get("do_remote_decode").is_some_and(|set| *set == Value::Bool(true))
 }
 
-/// Tools in the form that chat completions have.
-fn read_tools(tools: Option<Value>) -> Result<Option<Value>, Pass> {
-    let tools = match tools {
-        None => return Ok(None),
-        Some(Value::Array(tools)) => tools,
-        Some(_) => return Err(invalid("tools", "a list")),
-    };
-    // An error in a chat completion; here the template gets an empty list.
-    if tools.is_empty() {
-        return Err(unsupported("tools"));
-    }
-    let read = |(at, tool): (usize, Value)| {
-        read_tool(&format!("tools[{at}]"), object(&format!("tools[{at}]"), tool)?)
-    };
-    tools.into_iter().enumerate().map(read).collect::<Result<_, _>>().map(|tools| Some(Value::Array(tools)))
-}
-
-fn read_tool(path: &str, mut tool: Map<String, Value>) -> Result<Value, Pass> {
-    // Tools that Anthropic runs have no schema: vLLM refuses them.
-    let Some(Value::Object(mut schema)) = tool.remove("input_schema") else {
-        return Err(invalid(&format!("{path}.input_schema"), "an object"));
-    };
-    schema.entry("type").or_insert_with(|| "object".into());
-    let mut function = Map::new();
-    for key in ["name", "description"] {
-        function.insert(key.to_owned(), tool.remove(key).unwrap_or_default());
-    }
-    function.insert("parameters".to_owned(), Value::Object(schema));
-    for key in ["strict", "defer_loading"] {
-        function
-            .extend(tool.remove(key).filter(|value| !value.is_null()).map(|value| (key.to_owned(), value)));
-    }
-    Ok(json!({"type": "function", "function": function}))
-}
-
 /// `tool_choice` as chat completions spell it. Which tool is named does not reach the prompt.
 fn read_tool_choice(choice: Option<Value>) -> Result<Option<&'static str>, Pass> {
     let Some(choice) = choice else { return Ok(None) };
@@ -131,11 +102,11 @@ fn read_tool_choice(choice: Option<Value>) -> Result<Option<&'static str>, Pass>
 }
 
 /// `system` and `messages` as the messages of a chat completion.
-fn read_conversation(fields: &mut Fields) -> Result<Vec<Value>, Pass> {
+fn read_conversation(fields: &mut Fields, changes: &mut Vec<Change>) -> Result<Vec<Value>, Pass> {
     let mut conversation = Vec::new();
     match fields.take("system") {
         None => {}
-        Some(system) => push_system(&mut conversation, system_text("system", system, false)?),
+        Some(system) => push_system(&mut conversation, system_text("system", system, None)?),
     }
     let Some(Value::Array(messages)) = fields.take("messages") else {
         return Err(invalid("messages", "a list"));
@@ -147,7 +118,7 @@ fn read_conversation(fields: &mut Fields) -> Result<Vec<Value>, Pass> {
         let content_path = format!("{path}.content");
         match message.get("role").and_then(Value::as_str) {
             Some("system") => {
-                let text = system_text(&content_path, content, true)?;
+                let text = system_text(&content_path, content, Some(changes))?;
                 // Where the template wants the system's message first, vLLM moves them all there.
                 if !text.is_empty() && !conversation.is_empty() {
                     return Err(unsupported(&format!("{path}.role")));
@@ -169,10 +140,13 @@ fn push_system(conversation: &mut Vec<Value>, text: String) {
 }
 
 /// Text of a system prompt: that of its text blocks, joined by nothing, billing headers left out. A string keeps its
-/// header in `system` (the reader of chats removes that line) and vanishes with it `inline`.
-fn system_text(path: &str, content: Value, inline: bool) -> Result<String, Pass> {
+/// header in `system` (the reader of chats removes that line) and vanishes with it inline, among the messages; only
+/// there blocks may change the tools.
+fn system_text(path: &str, content: Value, mut inline: Option<&mut Vec<Change>>) -> Result<String, Pass> {
     let blocks = match content {
-        Value::String(text) if inline && text.starts_with(BILLING_HEADER) => return Ok(String::new()),
+        Value::String(text) if inline.is_some() && text.starts_with(BILLING_HEADER) => {
+            return Ok(String::new());
+        }
         Value::String(text) => return Ok(text),
         Value::Array(blocks) => blocks,
         _ => return Err(invalid(path, "a string or a list of blocks")),
@@ -187,9 +161,11 @@ fn system_text(path: &str, content: Value, inline: bool) -> Result<String, Pass>
                     joined.push_str(&text);
                 }
             }
-            // Change the tools.
-            "tool_addition" | "tool_removal" if inline => return Err(unsupported(&block.path)),
-            "tool_addition" | "tool_removal" => return Err(block.invalid()),
+            "tool_addition" | "tool_removal" => {
+                let Some(changes) = &mut inline else { return Err(block.invalid()) };
+                let removal = block.kind == "tool_removal";
+                changes.push(Change { tool: block.fields.remove("tool"), path: block.path, removal });
+            }
             _ => {}
         }
     }
