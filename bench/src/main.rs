@@ -4,8 +4,11 @@
 //! prints a table and with `--json FILE` writes the same figures with names and units. Not here: micro-benchmarks of
 //! functions (criterion, beside the code), and anything that passes or fails.
 
+mod arms;
 mod figures;
+mod mix;
 mod path;
+mod tokenize;
 mod vocabulary;
 
 use std::path::PathBuf;
@@ -31,12 +34,22 @@ enum Benchmark {
         #[command(flatten)]
         options: path::Options,
     },
+    /// What tokens and keys cost, in V8 and natively, beside the crate tokenizers and Python's package
+    Tokenize {
+        /// Also write the figures to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        #[command(flatten)]
+        options: tokenize::Options,
+    },
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Benchmark::Path { json, options } = Arguments::parse().benchmark;
-    let figures = path::run(&options, &Programs::from_env()?).await?;
+    let (figures, json) = match Arguments::parse().benchmark {
+        Benchmark::Path { json, options } => (path::run(&options, &Programs::from_env()?).await?, json),
+        Benchmark::Tokenize { json, options } => (tokenize::run(&options)?, json),
+    };
     figures.print();
     json.map_or(Ok(()), |file| figures.write(&file))
 }

@@ -5,12 +5,12 @@
 
 mod added;
 mod asset;
+#[cfg(feature = "hf-tokenizers")]
+pub mod check;
 mod classes;
 mod compile;
 mod cut;
 mod encoder;
-#[cfg(feature = "hf-tokenizers")]
-pub mod check;
 #[cfg(feature = "hf-tokenizers")]
 mod hf;
 mod merge;

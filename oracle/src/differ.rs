@@ -3,11 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use warmpath_core::tokenizer::HfTokenizer;
 use warmpath_core::tokenizer::check::{Mismatch, compare_at};
 use warmpath_core::tokenizer::strings::Strings;
-
-use crate::engine;
+use warmpath_core::tokenizer::{HfTokenizer, Runtime, compile};
 
 /// Differences that are kept; all are counted.
 const KEPT: usize = 20;
@@ -60,10 +58,10 @@ pub fn run(
         first: Vec::new(),
         refused: None,
     };
-    let asset = match engine::asset(tokenizer_json) {
+    let asset = match compile(tokenizer_json) {
         Ok(asset) => asset,
         Err(refused) => {
-            found.refused = Some(refused);
+            found.refused = Some(refused.to_string());
             return Ok(found);
         }
     };
@@ -71,7 +69,7 @@ pub fn run(
     let part = || -> Result<(usize, Vec<Mismatch>), String> {
         // Instances of its own: a shared cache behind a lock would make the threads wait for each other.
         let oracle = HfTokenizer::from_json(tokenizer_json)?;
-        let ours = engine::load(asset.clone())?;
+        let ours = Runtime::load(asset.clone()).map_err(|error| error.to_string())?;
         let (mut count, mut kept) = (0, Vec::new());
         loop {
             let start = next.fetch_add(STEP, Ordering::Relaxed);
@@ -79,7 +77,7 @@ pub fn run(
                 return Ok((count, kept));
             }
             for position in start..(start + STEP).min(options.strings) {
-                if let Err(mismatch) = compare_at(&oracle, &*ours, &strings, position) {
+                if let Err(mismatch) = compare_at(&oracle, &ours, &strings, position) {
                     count += 1;
                     if kept.len() < KEPT {
                         kept.push(*mismatch);

@@ -1,6 +1,6 @@
 //! The tokenizer that serves a file: our runtime, or the crate `tokenizers` for kinds that the runtime refuses.
 
-use warmpath_core::tokenizer::{HfTokenizer, Tokenizer};
+use warmpath_core::tokenizer::{CompileError, HfTokenizer, Runtime, Tokenizer, compile};
 
 /// A tokenizer and who it is.
 pub struct Engine {
@@ -16,17 +16,16 @@ impl Engine {
     /// # Errors
     /// When neither reads the file.
     pub fn of(tokenizer_json: &[u8]) -> Result<Self, String> {
-        let tokenizer = Box::new(HfTokenizer::from_json(tokenizer_json)?);
-        Ok(Self { tokenizer, name: "tokenizers".to_owned() })
+        match compile(tokenizer_json) {
+            Ok(asset) => {
+                let runtime = Runtime::load(asset).map_err(|error| error.to_string())?;
+                Ok(Self { tokenizer: Box::new(runtime), name: "runtime".to_owned() })
+            }
+            Err(CompileError::Unsupported(why)) => {
+                let tokenizer = Box::new(HfTokenizer::from_json(tokenizer_json)?);
+                Ok(Self { tokenizer, name: format!("tokenizers ({why})") })
+            }
+            Err(error) => Err(error.to_string()),
+        }
     }
-}
-
-/// The compiled asset of this `tokenizer.json`, or why our runtime does not serve it.
-pub(crate) fn asset(_tokenizer_json: &[u8]) -> Result<Vec<u8>, String> {
-    Err("there is no runtime yet".to_owned())
-}
-
-/// Our runtime on a compiled asset.
-pub(crate) fn load(_asset: Vec<u8>) -> Result<Box<dyn Tokenizer>, String> {
-    Err("there is no runtime yet".to_owned())
 }

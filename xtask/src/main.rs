@@ -3,6 +3,7 @@
 //! It is not a build system: cargo decides what is up to date. What cargo does not know (Envoy, Node, a Python
 //! environment, the filter's post-processing) is done here, under `target/`, and checked by stamps.
 
+mod bench;
 mod check_config;
 mod demo_bars;
 mod envoy;
@@ -20,7 +21,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::programs::Programs;
@@ -89,7 +90,7 @@ fn follow(recipe: Recipe) -> Result<()> {
     match recipe {
         Recipe::Demo { keep, json } => demo(&workspace, keep, json),
         Recipe::Test(options) => test::run_all(&workspace, &options),
-        Recipe::Bench { name, json, rest } => bench(&workspace, &name, json, &rest),
+        Recipe::Bench { name, json, rest } => bench::run(&workspace, &name, json, &rest),
         Recipe::Golden(options) => oracle::run(&workspace, oracle::Task::Golden, &options),
         Recipe::Differ(options) => oracle::run(&workspace, oracle::Task::Differ, &options),
         Recipe::CheckConfig(options) => check_config::check(&workspace, &options),
@@ -109,23 +110,6 @@ fn demo(workspace: &Workspace, keep: bool, json: Option<PathBuf>) -> Result<()> 
     }
     // In our place, so that Ctrl-C reaches the demo alone and its exit code is ours.
     Err(command.exec()).context("starting the demo")
-}
-
-fn bench(workspace: &Workspace, name: &str, json: Option<PathBuf>, rest: &[String]) -> Result<()> {
-    let manifest = workspace.root.join("bench/Cargo.toml");
-    if !manifest.is_file() {
-        bail!("{} does not exist: this checkout has no benchmarks", manifest.display());
-    }
-    let programs = Programs::build_release(workspace)?;
-    // Not in the workspace's directory, so that the file of --json is where the caller means it.
-    let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["run", "--release", "--manifest-path"]).arg(&manifest);
-    command.arg("--target-dir").arg(&workspace.target).args(["--", name]);
-    if let Some(json) = json {
-        command.arg("--json").arg(json);
-    }
-    programs.export(&mut command).args(rest);
-    Err(command.exec()).context("starting the benchmark")
 }
 
 fn provision(workspace: &Workspace) -> Result<()> {

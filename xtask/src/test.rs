@@ -147,6 +147,8 @@ fn wasm(workspace: &Workspace) -> Result<Counts> {
             "wasm32-unknown-unknown",
             "--test",
             "vectors",
+            "--test",
+            "tokens",
         ])
         .env("PATH", node::path_with_node(workspace)?)
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);

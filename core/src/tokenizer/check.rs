@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::strings::{Category, Strings};
-use super::{Encoded, Limits, Tokenizer};
+use super::{AssetError, Encoded, HfTokenizer, Limits, Runtime, Tokenizer};
 
 /// Strings of a self-check: those of every category in `tokenizer/strings.rs`, 625 of each. It takes a second or two
 /// natively, most of it the oracle's.
@@ -73,6 +73,33 @@ impl fmt::Display for Mismatch {
 
 impl std::error::Error for Mismatch {}
 
+/// Why an asset must not be served.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The oracle does not read the `tokenizer.json`.
+    #[error("tokenizer.json: {0}")]
+    Oracle(String),
+    /// The asset cannot be loaded.
+    #[error(transparent)]
+    Asset(#[from] AssetError),
+    /// A string is encoded otherwise.
+    #[error(transparent)]
+    Mismatch(#[from] Box<Mismatch>),
+}
+
+/// Whether an asset makes the ids that its `tokenizer.json` makes: [`SELF_CHECK_STRINGS`] strings of every kind, the
+/// file's own tokens and vocabulary among them.
+///
+/// # Errors
+/// With the first string that differs, or when either side cannot be loaded.
+pub fn self_check(tokenizer_json: &[u8], asset: &[u8], seed: u64) -> Result<Checked, CheckError> {
+    let oracle = HfTokenizer::from_json(tokenizer_json).map_err(CheckError::Oracle)?;
+    let ours = Runtime::load(asset.to_vec())?;
+    let strings = Strings::of(tokenizer_json, seed);
+    let strings = compare(&oracle, &ours, &strings, 0..SELF_CHECK_STRINGS)?;
+    Ok(Checked { seed, strings })
+}
+
 /// The first of these positions at which the two differ, with and without `add_special_tokens`.
 ///
 /// # Errors
@@ -137,7 +164,7 @@ fn within(found: &Encoded, expected: Result<&[u32], &String>, limits: &Limits) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokenizer::HfTokenizer;
+    use crate::tokenizer::compile;
 
     /// A tokenizer that is wrong in one respect.
     struct Wrong<F>(HfTokenizer, F);
@@ -178,6 +205,17 @@ mod tests {
         let message = mismatch.to_string();
         assert!(message.starts_with(&format!("string {} of seed 5 (", mismatch.position)), "{message}");
         assert!(message.contains("\\u{17f}"), "{message}");
+    }
+
+    #[test]
+    fn an_asset_of_another_tokenizer_is_found() {
+        let asset = compile(JSON).unwrap();
+        assert_eq!(self_check(JSON, &asset, 9), Ok(Checked { seed: 9, strings: SELF_CHECK_STRINGS }));
+        let other = String::from_utf8(JSON.to_vec()).unwrap().replace("<|im_start|>", "<|im_begin|>");
+        let error = self_check(other.as_bytes(), &asset, 9).unwrap_err();
+        assert!(error.to_string().contains("of seed 9 (special"), "{error}");
+        assert!(matches!(self_check(b"{}", &asset, 9), Err(CheckError::Oracle(_))));
+        assert!(matches!(self_check(JSON, b"", 9), Err(CheckError::Asset(_))));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
 use warmpath_core::model::Model;
 use warmpath_core::pass::Pass;
 use warmpath_core::request::{self, Api};
-use warmpath_core::tokenizer::Encoded;
+use warmpath_core::tokenizer::{Encoded, pipeline};
 
 use super::report::sides;
 use super::{FileReport, Golden, Outcome, Report};
@@ -81,20 +81,23 @@ fn load(
         return Ok(Err(format!("{} has no {tokenizer}.json", golden.tokenizers.display())));
     };
     let config = optional(&directory.join("tokenizer_config.json"))?;
-    let config: Value = match &config {
-        Some(bytes) => serde_json::from_slice(bytes)
-            .with_context(|| format!("{}/tokenizer_config.json", directory.display()))?,
-        None => Value::Null,
+    let model_config = optional(&directory.join("config.json"))?;
+    let json = files::read(&path)?;
+    // Without its settings, a tokenizer is what its file says.
+    let pipeline = match pipeline::effective(&json, config.as_deref(), model_config.as_deref()) {
+        Ok(pipeline) => pipeline,
+        Err(error) => return Ok(Err(error.to_string())),
     };
+    let settings: Value = config.as_deref().map(serde_json::from_slice).transpose()?.unwrap_or_default();
     let template = match optional(&directory.join("chat_template.jinja"))? {
         Some(bytes) => Some(String::from_utf8(bytes).context("chat_template.jinja is not UTF-8")?),
-        None => config.get("chat_template").and_then(Value::as_str).map(str::to_owned),
+        None => settings.get("chat_template").and_then(Value::as_str).map(str::to_owned),
     };
-    let engine = match Engine::of(&files::read(&path)?) {
+    let engine = match Engine::of(&pipeline.tokenizer_json) {
         Ok(engine) => engine,
         Err(error) => return Ok(Err(error)),
     };
-    let definition = definition(served, special_tokens(&config), golden.max_model_len);
+    let definition = definition(served, pipeline.special_tokens, golden.max_model_len);
     let model = Model::load(definition, engine.tokenizer, template.as_deref());
     Ok(model.map(|model| (model, engine.name)).map_err(|error| error.to_string()))
 }
@@ -119,18 +122,6 @@ fn definition(served: &str, special_tokens: BTreeMap<String, String>, max_model_
         chat_template: Some(asset),
         digest: String::new(),
     }
-}
-
-/// The named special tokens of a `tokenizer_config.json`: strings, or objects with `content`.
-fn special_tokens(config: &Value) -> BTreeMap<String, String> {
-    let entries = config.as_object().into_iter().flatten();
-    let named = entries.filter(|(key, _)| key.ends_with("_token") && !key.starts_with("add_"));
-    named
-        .filter_map(|(key, value)| {
-            let text = value.as_str().or_else(|| value.get("content")?.as_str())?;
-            Some((key.clone(), text.to_owned()))
-        })
-        .collect()
 }
 
 /// Ids of the request's first prompt, as the server would have them.

@@ -1,0 +1,303 @@
+//! What is measured.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
+use warmpath_core::model::Model;
+use warmpath_core::request::{self, Api, Prompt, Request};
+use warmpath_core::template::Template;
+use warmpath_core::tokenizer::{Limits, Tokenizer};
+
+use crate::{report, timed};
+
+/// Loads a fresh tokenizer; how long that took.
+type Load<'a> = &'a dyn Fn() -> Result<(Box<dyn Tokenizer>, f64)>;
+
+/// Repeats of what is warm; the caller takes the median.
+const REPEATS: usize = 9;
+/// Bytes of an input of one class.
+const HOSTILE_BYTES: usize = 64 << 10;
+/// Bytes of an input far beyond every limit.
+const HUGE_BYTES: usize = 8 << 20;
+
+/// Each text by a fresh tokenizer: `FILE_cold`, and repeated: `FILE_warm_same`.
+pub(crate) fn texts(load: Load, files: &[String]) -> Result<()> {
+    for file in files {
+        let text = read(file)?;
+        let (tokenizer, ms) = load()?;
+        report("load", ms, "ms");
+        once(&*tokenizer, &format!("{}_cold", stem(file)), &text, &Limits::NONE, true)?;
+        for _ in 0..REPEATS {
+            once(&*tokenizer, &format!("{}_warm_same", stem(file)), &text, &Limits::NONE, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first file's text, in pieces of a request's size, then each of the others for the first time: `FILE_warm_other`.
+pub(crate) fn warm_other(load: Load, files: &[String]) -> Result<()> {
+    let (other, files) = files.split_first().context("no file")?;
+    let (tokenizer, _) = load()?;
+    let other = read(other)?;
+    for piece in pieces(&other, 32 << 10) {
+        encode(&*tokenizer, piece, &Limits::NONE)?;
+    }
+    for file in files {
+        once(&*tokenizer, &format!("{}_warm_other", stem(file)), &read(file)?, &Limits::NONE, false)?;
+    }
+    Ok(())
+}
+
+/// A template, then bodies of one chat that grows by a turn from file to file: keys of each (`chat_new_turn`) and of
+/// its repeat (`chat_repeat`), with the body's parsing beside them.
+pub(crate) fn chat(load: Load, files: &[String]) -> Result<()> {
+    let (template, bodies) = files.split_first().context("no template")?;
+    let model = model(load()?.0, Some(&read(template)?))?;
+    for (turn, file) in bodies.iter().enumerate() {
+        let body = read(file)?;
+        for name in ["new_turn", "repeat"] {
+            let (request, parse) = timed(|| request::parse(Api::ChatCompletions, body.as_bytes()));
+            let request: Request = request?;
+            let (keys, ms) = timed(|| model.keys(&request));
+            let keys = keys?;
+            // The first body is all new.
+            let name = if turn == 0 && name == "new_turn" { "first" } else { name };
+            report(&format!("chat_{name}"), ms, "ms");
+            report(&format!("chat_{name}_with_parsing"), ms + parse, "ms");
+            println!("ids chat_{turn} {} {:x}", keys.token_count, keys.keys.last().map_or(0, |key| key.0));
+        }
+    }
+    Ok(())
+}
+
+/// A template and the body of a chat: parsing and rendering.
+pub(crate) fn render(_: Load, files: &[String]) -> Result<()> {
+    let [template, body] = files else { anyhow::bail!("a template and a body") };
+    let template = Template::new(&read(template)?, &BTreeMap::new()).map_err(anyhow::Error::msg)?;
+    let body = read(body)?;
+    for _ in 0..10 * REPEATS {
+        let (text, ms) = timed(|| {
+            let request = request::parse(Api::ChatCompletions, body.as_bytes())?;
+            match &request.prompt {
+                Prompt::Chat(chat) => template.render(chat),
+                _ => Ok(String::new()),
+            }
+        });
+        let bytes = text?.len();
+        report("chat_parse_and_render", ms, "ms");
+        report("chat_rendered", bytes as f64, "bytes");
+    }
+    Ok(())
+}
+
+/// 64 KiB of each class, without limits and never seen before: `worst_CLASS`; then 8 MiB of each with the limits that
+/// are shipped: `limited_CLASS`.
+pub(crate) fn worst(load: Load) -> Result<()> {
+    let (tokenizer, _) = load()?;
+    // V8 compiles a function when it is called first; that is not what is measured here.
+    for class in CLASSES {
+        encode(&*tokenizer, &class.text(4 << 10, 1), &Limits::NONE)?;
+    }
+    for class in CLASSES {
+        once(
+            &*tokenizer,
+            &format!("worst_{}", class.name()),
+            &class.text(HOSTILE_BYTES, 2),
+            &Limits::NONE,
+            false,
+        )?;
+    }
+    for class in CLASSES {
+        let text = class.text(HUGE_BYTES, 3);
+        once(&*tokenizer, &format!("limited_{}", class.name()), &text, &Limits::default(), false)?;
+    }
+    Ok(())
+}
+
+/// Linear memory after a large body, after the asset was loaded anew, and after a second model.
+pub(crate) fn memory(load: Load, files: &[String]) -> Result<()> {
+    let [template, body] = files else { anyhow::bail!("a template and a body") };
+    let template = read(template)?;
+    let first = model(load()?.0, Some(&template))?;
+    report("memory_loaded", linear_memory(), "bytes");
+    let keyed = |model: &Model| -> Result<()> {
+        let body = fs::read(body).with_context(|| format!("reading {body}"))?;
+        let request = request::parse(Api::Completions, &body)?;
+        report("memory_body", body.len() as f64, "bytes");
+        model.keys(&request)?;
+        Ok(())
+    };
+    keyed(&first)?;
+    report("memory_after_body", linear_memory(), "bytes");
+    // As the filter does: the old model is freed before the new one is loaded.
+    drop(first);
+    let second = model(load()?.0, Some(&template))?;
+    keyed(&second)?;
+    report("memory_after_swap", linear_memory(), "bytes");
+    let third = model(load()?.0, Some(&template))?;
+    keyed(&third)?;
+    report("memory_after_second_model", linear_memory(), "bytes");
+    Ok(())
+}
+
+#[cfg(target_arch = "wasm32")]
+fn linear_memory() -> f64 {
+    (core::arch::wasm32::memory_size(0) * 65_536) as f64
+}
+
+/// A native process has no linear memory.
+#[cfg(not(target_arch = "wasm32"))]
+fn linear_memory() -> f64 {
+    0.0
+}
+
+fn model(tokenizer: Box<dyn Tokenizer>, template: Option<&str>) -> Result<Model> {
+    let asset = AssetRef { sha256: String::new(), bytes: 0 };
+    let definition = ModelDefinition {
+        name: "demo".to_owned(),
+        served_names: vec!["demo".to_owned()],
+        default: true,
+        lora_adapters: vec![],
+        seed: 1,
+        block_tokens: 16,
+        cache_salt: SaltRule::Keyed,
+        max_model_len: None,
+        special_tokens: BTreeMap::new(),
+        tokenizer: asset.clone(),
+        chat_template: Some(asset),
+        digest: String::new(),
+    };
+    Ok(Model::load(definition, tokenizer, template)?)
+}
+
+/// One encoding, measured; with `ids`, also what came out.
+fn once(tokenizer: &dyn Tokenizer, name: &str, text: &str, limits: &Limits, ids: bool) -> Result<()> {
+    let (encoded, ms) = timed(|| tokenizer.encode(text, false, limits));
+    let encoded = encoded.map_err(anyhow::Error::msg)?;
+    report(name, ms, "ms");
+    if ids {
+        println!("ids {name} {} {:x}", encoded.ids.len(), hash(&encoded.ids));
+    }
+    Ok(())
+}
+
+/// FNV-1a over the ids' decimal digits and commas: the Python peer does the same.
+fn hash(ids: &[u32]) -> u64 {
+    let text = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+fn encode(tokenizer: &dyn Tokenizer, text: &str, limits: &Limits) -> Result<usize> {
+    tokenizer.encode(text, false, limits).map(|encoded| encoded.ids.len()).map_err(anyhow::Error::msg)
+}
+
+fn read(file: &str) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("reading {file}"))
+}
+
+fn stem(file: &str) -> &str {
+    Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or(file)
+}
+
+/// A text in pieces of about so many bytes.
+fn pieces(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = (bytes..rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(end);
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// A kind of hostile input.
+#[derive(Clone, Copy)]
+pub(crate) enum Class {
+    /// One unit, repeated.
+    Repeat(&'static str, &'static str),
+    /// Random characters of a range of code points.
+    Random(&'static str, u32, u32),
+    /// Random ones of these.
+    Mixed(&'static str, &'static [&'static str]),
+}
+
+/// Everything that is tried.
+const CLASSES: [Class; 26] = [
+    Class::Repeat("spaces", " "),
+    Class::Repeat("newlines", "\n"),
+    Class::Repeat("crlf", "\r\n"),
+    Class::Repeat("tabs", "\t"),
+    Class::Repeat("newline_space", "\n "),
+    Class::Repeat("letter_a", "a"),
+    Class::Repeat("letters_ab", "ab"),
+    Class::Repeat("equals", "="),
+    Class::Repeat("apostrophes", "'"),
+    Class::Repeat("apostrophe_s", "'s"),
+    Class::Repeat("digit_9", "9"),
+    Class::Repeat("e_acute", "é"),
+    Class::Repeat("marks", "\u{301}"),
+    Class::Repeat("han", "的"),
+    Class::Repeat("emoji", "😀"),
+    Class::Repeat("nul", "\0"),
+    Class::Repeat("added_token_start", "<|im_"),
+    Class::Repeat("words_of_4095_spaces", WIDE),
+    Class::Random("random_lowercase", 0x61, 0x7a),
+    Class::Random("random_digits", 0x30, 0x39),
+    Class::Random("random_punctuation", 0x21, 0x2f),
+    Class::Random("random_hangul", 0xac00, 0xd7a3),
+    Class::Random("random_han", 0x4e00, 0x9fff),
+    Class::Random("random_marks", 0x300, 0x36f),
+    Class::Random("random_unicode", 0x20, 0x10_ffff),
+    Class::Mixed("random_space_tab_newline", &[" ", "\t", "\n", "\r\n", "\u{a0}"]),
+];
+
+/// 4,095 spaces and a letter: just below where implementations cut words.
+const WIDE: &str = {
+    const BYTES: [u8; 4096] = {
+        let mut bytes = [b' '; 4096];
+        bytes[4095] = b'x';
+        bytes
+    };
+    match std::str::from_utf8(&BYTES) {
+        Ok(text) => text,
+        Err(_) => "",
+    }
+};
+
+impl Class {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Repeat(name, _) | Self::Random(name, ..) | Self::Mixed(name, _) => name,
+        }
+    }
+
+    /// About so many bytes, other ones for another seed.
+    fn text(self, bytes: usize, seed: u64) -> String {
+        // SplitMix64, <https://prng.di.unimi.it/splitmix64.c>.
+        let mut state = seed;
+        let mut random = move |limit: u64| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) % limit
+        };
+        let mut text = String::with_capacity(bytes + 4096);
+        while text.len() < bytes {
+            match self {
+                Self::Repeat(_, unit) => text.push_str(unit),
+                Self::Random(_, first, last) => {
+                    text.extend(char::from_u32(first + random(u64::from(last - first) + 1) as u32));
+                }
+                Self::Mixed(_, units) => {
+                    text.extend(units.get(random(units.len() as u64) as usize).copied());
+                }
+            }
+        }
+        text
+    }
+}
