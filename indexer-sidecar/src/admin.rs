@@ -1,4 +1,5 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, and the mode switch `/v1/mode`.
+//! The admin port: `/metrics`, `/livez`, `/readyz`, the mode switch `/v1/mode`, and `/v1/streams`: how far each event
+//! stream can be trusted, why and since when, and what came of its events (JSON, [`crate::index::report`]).
 //!
 //! Ready means: the models are loaded, the endpoints file was read, and it is not shutting down. An empty index is
 //! ready as well: picks are answered by least outstanding then, which is no worse than without a sidecar, and a
@@ -54,6 +55,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/mode", get(show_mode).put(switch_mode))
+        .route("/v1/streams", get(streams))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(admin)
 }
@@ -92,6 +94,10 @@ impl Admin {
             outstanding: self.picker.outstanding(),
         }
     }
+}
+
+async fn streams(State(admin): State<Arc<Admin>>) -> Response {
+    axum::Json(admin.index.streams()).into_response()
 }
 
 /// Body of `/v1/mode`, both ways.

@@ -1,4 +1,5 @@
 //! Event streams of the publishers: subscribe, order by sequence number, replay what is missing, decode, apply.
+//! [`follower::Follower`] decides, without I/O; [`subscriber`] has the sockets.
 //!
 //! Not here: what blocks mean (`index`), and which endpoints there are (`endpoints`). [`run`] keeps one task per
 //! endpoint and data-parallel rank; identity is the connection, never a topic, except on the [`central`] socket.
@@ -7,14 +8,16 @@ pub mod central;
 pub mod decode;
 pub mod event;
 mod fields;
+pub mod follower;
 pub mod frames;
 pub mod metrics;
 pub mod msgpack;
 pub mod order;
-mod publisher;
+mod probe;
 mod repair;
 pub mod replay;
 mod subscriber;
+pub mod zmtp;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,9 +28,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::central::CentralConfig;
-use self::frames::Frame;
+use self::follower::Follower;
 pub use self::metrics::EventMetrics;
-use self::publisher::Publisher;
 use crate::endpoints::{EndpointSet, RankSource};
 use crate::index::{KeyRules, SharedIndex, StreamId};
 
@@ -91,8 +93,8 @@ impl Inputs {
         }
     }
 
-    fn open(&self, id: StreamId, rules: KeyRules) -> Publisher {
-        Publisher::open(id, rules, Arc::clone(&self.index), Arc::clone(&self.metrics))
+    fn open(&self, id: StreamId, rules: KeyRules, replayable: bool) -> Follower {
+        Follower::open(id, rules, replayable, Arc::clone(&self.index), Arc::clone(&self.metrics))
     }
 }
 
@@ -165,8 +167,8 @@ async fn reconcile(
     }
     for (id, wanted) in wanted {
         running.entry(id.clone()).or_insert_with(|| {
-            let publisher = inputs.open(id, wanted.rules);
-            let task = tokio::spawn(subscriber::follow(publisher, wanted.source.clone()));
+            let follower = inputs.open(id, wanted.rules, wanted.source.replay.is_some());
+            let task = tokio::spawn(subscriber::follow(follower, wanted.source.clone()));
             Running { wanted, task }
         });
     }

@@ -2,30 +2,51 @@
 //!
 //! Not here: where events come from (`events`), and which endpoint is best (`pick`).
 //!
-//! One [`stream::StreamBlocks`] per publisher, under one lock. Cost of a lookup: for each publisher of the model one
-//! hash lookup per leading block that it holds, plus one. Memory: about 100 bytes per (publisher, block).
+//! [`chains`] stores who holds what and answers lookups; a [`stream`] turns one publisher's events into that. Streams
+//! are locked one by one, so writers of different streams meet only in the chains. A lookup takes no lock of a stream:
+//! it reads a list of the model's holders that is published anew when a stream's change.
 
 pub mod admission;
 pub mod budget;
 pub mod chains;
+pub mod groups;
 mod growing;
 pub mod hashes;
 pub mod metrics;
+mod model;
+mod picks;
+mod plane;
+mod repair;
+pub mod report;
 mod stream;
+mod tally;
+pub mod trust;
+mod waiting;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use warmpath_core::block::BlockKey;
 use warmpath_core::definition::SaltRule;
 
+use self::budget::Budget;
+use self::chains::Matches;
 pub use self::metrics::IndexMetrics;
+use self::model::{Model, State, Stream};
 use self::stream::StreamBlocks;
+pub use self::tally::Counts;
+pub use self::trust::{Reason, Trust, TrustState};
 use crate::events::decode::Batch;
+use crate::events::event::Medium;
 
 /// Entries (publisher, group, medium, engine hash) that the whole index holds unless configured otherwise: at about
 /// 100 bytes each, 400 MB. One pod with 80 GB of KV cache holds some 20,000 blocks, so this is some 200 pods.
 pub const BLOCKS_MAX_DEFAULT: usize = 4_000_000;
+
+/// Bytes of the chains of all models, unless configured otherwise.
+pub const BYTES_MAX_DEFAULT: usize = 1 << 30;
 
 /// What decides the keys of a model's blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +55,7 @@ pub struct KeyRules {
     pub seed: u64,
     /// What a `cache_salt` does.
     pub salt: SaltRule,
-    /// Tokens per key block; only engine blocks of this size are indexed.
+    /// Tokens per key block. Engine blocks of a multiple of it are indexed, as several keys each.
     pub block_tokens: u32,
 }
 
@@ -54,31 +75,28 @@ pub struct StreamId {
 pub struct EndpointMatch {
     /// The endpoint's `ip:port`, as Envoy knows it.
     pub address: Arc<str>,
-    /// Leading blocks held in GPU memory, by its best rank.
+    /// Its data-parallel rank that holds the most; the others of this are that rank's.
+    pub rank: u32,
+    /// Leading blocks held in GPU memory.
     pub blocks: u32,
-    /// At least one rank's event stream is up and in order.
+    /// Leading blocks held on each medium, by itself, in the order of [`Medium::ALL`].
+    pub lengths: [u32; Medium::ALL.len()],
+    /// The rank's event stream tells what it holds now: it is not lost.
     pub live: bool,
+    /// How far that can be trusted.
+    pub trust: TrustState,
     /// The engine's block size, as its events told; none yet: `None`.
     pub block_tokens: Option<u32>,
 }
 
-struct Stream {
-    blocks: StreamBlocks,
-    live: bool,
-}
-
-#[derive(Default)]
-struct State {
-    streams: BTreeMap<StreamId, Stream>,
-    /// Sum of all streams' entries.
-    len: usize,
-}
-
 /// The index, shared between the event streams that write it and the picks that read it.
 pub struct SharedIndex {
-    state: RwLock<State>,
+    models: RwLock<HashMap<Arc<str>, Arc<Model>>>,
+    counted: AtomicUsize,
+    budget: Arc<Budget>,
     blocks_max: usize,
     metrics: IndexMetrics,
+    started: Instant,
 }
 
 impl SharedIndex {
@@ -86,7 +104,9 @@ impl SharedIndex {
     pub fn new(blocks_max: usize) -> Self {
         let metrics = IndexMetrics::default();
         metrics.blocks_max.set(i64::try_from(blocks_max).unwrap_or(i64::MAX));
-        Self { state: RwLock::default(), blocks_max, metrics }
+        let budget = Arc::new(Budget::new(BYTES_MAX_DEFAULT));
+        let started = Instant::now();
+        Self { models: RwLock::default(), counted: AtomicUsize::new(0), budget, blocks_max, metrics, started }
     }
 
     /// Counters of the index.
@@ -94,9 +114,14 @@ impl SharedIndex {
         &self.metrics
     }
 
+    /// Time since the index was made: the clock of everything in it.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Entries held now.
     pub fn len(&self) -> usize {
-        self.read().len
+        self.counted.load(Ordering::Relaxed)
     }
 
     /// Whether nothing is held.
@@ -106,100 +131,167 @@ impl SharedIndex {
 
     /// How many leading `keys` each endpoint of `model` holds: one entry per endpoint, by address, also for those
     /// that hold none. Empty for an unknown model.
+    ///
+    /// Cost: one lookup in the chains, and a few reads for each stream of the model.
     pub fn lookup(&self, model: &str, keys: &[BlockKey]) -> Vec<EndpointMatch> {
-        let state = self.read();
-        let mut matches: Vec<EndpointMatch> = Vec::new();
-        let from = StreamId { model: model.into(), address: "".into(), rank: 0 };
-        for (id, stream) in state.streams.range(from..).take_while(|(id, _)| &*id.model == model) {
-            let blocks = u32::try_from(stream.blocks.leading(keys)).unwrap_or(u32::MAX);
-            let rank = EndpointMatch {
-                address: Arc::clone(&id.address),
-                blocks,
-                live: stream.live,
-                block_tokens: stream.blocks.block_tokens(),
-            };
-            match matches.last_mut().filter(|last| last.address == id.address) {
-                Some(best) => best.merge(rank),
-                None => matches.push(rank),
+        let Some(model) = self.model(model) else { return Vec::new() };
+        let view = model.view();
+        let mut matches = Matches::default();
+        if !keys.is_empty() {
+            model.chains.lookup(keys, &mut matches);
+        }
+        let mut endpoints: Vec<EndpointMatch> = Vec::new();
+        for rank in view.iter() {
+            let found = rank.found(&matches);
+            match endpoints.last_mut().filter(|last| last.address == found.address) {
+                Some(best) => best.merge(found),
+                None => endpoints.push(found),
             }
         }
-        matches
+        endpoints
     }
 
-    /// Begins a publisher's stream, empty and not live, in place of any older one of that name.
+    /// Remembers that a request with these keys was sent to `address`, if a stream there has blocks whose parents it
+    /// may prove.
+    pub fn note_pick(&self, model: &str, address: &Arc<str>, keys: &[BlockKey]) {
+        let Some(model) = self.model(model) else { return };
+        if model.view().iter().any(|rank| rank.state == TrustState::Partial && rank.address == *address) {
+            model.picks.note(address, keys);
+        }
+    }
+
+    /// Begins a publisher's stream, empty and lost, in place of any older one of that name.
     pub fn open(&self, id: &StreamId, rules: KeyRules) {
         self.close(id);
-        let blocks = StreamBlocks::new(Arc::clone(&id.model), rules);
-        self.write().streams.insert(id.clone(), Stream { blocks, live: false });
+        let model = {
+            let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+            let new = || Arc::new(Model::new(Arc::clone(&self.budget)));
+            Arc::clone(models.entry(Arc::clone(&id.model)).or_insert_with(new))
+        };
+        model.open(id, rules);
     }
 
     /// Ends a stream and forgets its blocks.
     pub fn close(&self, id: &StreamId) {
-        let mut state = self.write();
-        if let Some(stream) = state.streams.remove(id) {
-            state.len -= stream.blocks.len();
+        let Some(model) = self.model(&id.model) else { return };
+        if let Some(stream) = model.close(id) {
+            let mut state = stream.lock();
+            self.recount(state.blocks.counted(), 0);
+            state.blocks.close();
+            if let Some(older) = &mut state.older {
+                older.close();
+            }
         }
-        self.metrics.blocks.set(state.len as i64);
+        let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        if models.get(&id.model).is_some_and(|model| model.is_empty()) {
+            models.remove(&id.model);
+        }
     }
 
-    /// Forgets a stream's blocks, as after a loss that could not be repaired. What the process told of its groups of
-    /// layers and its block size stays.
-    pub fn clear(&self, id: &StreamId) {
-        self.drop_blocks(id, StreamBlocks::clear);
+    /// Nothing that a stream has told can be relied on: a loss that could not be repaired. What its hashes stand for,
+    /// its groups of layers and its block size stay known.
+    pub fn doubt(&self, id: &StreamId) {
+        self.change(id, |state| state.blocks.doubt());
     }
 
     /// Forgets all that a stream has told: another process publishes on it now.
     pub fn restart(&self, id: &StreamId) {
-        self.drop_blocks(id, StreamBlocks::restart);
+        self.change(id, State::restart);
     }
 
-    fn drop_blocks(&self, id: &StreamId, how: fn(&mut StreamBlocks)) {
-        let mut state = self.write();
-        let Some(stream) = state.streams.get_mut(id) else { return };
-        let before = stream.blocks.len();
-        how(&mut stream.blocks);
-        state.len -= before;
-        self.metrics.blocks.set(state.len as i64);
+    /// The stream has been followed since its process began, or not.
+    pub fn set_from_start(&self, id: &StreamId, from_start: bool) {
+        self.change(id, |state| state.blocks.set_from_start(from_start));
     }
 
-    /// Says whether a stream is up and in order.
-    pub fn set_live(&self, id: &StreamId, live: bool) {
-        if let Some(stream) = self.write().streams.get_mut(id) {
-            stream.live = live;
+    /// How many blocks the engine has memory for on its GPU; `None`: unknown.
+    pub fn set_capacity(&self, id: &StreamId, blocks: Option<u64>) {
+        self.change(id, |state| state.set_capacity(blocks));
+    }
+
+    /// Says how far a stream can be trusted.
+    pub fn set_trust(&self, id: &StreamId, trust: Trust) {
+        self.change(id, |state| state.trust = trust);
+        if trust.state != TrustState::Partial
+            && let Some(model) = self.model(&id.model)
+        {
+            model.picks.forget(&id.address);
         }
+    }
+
+    /// How far a stream can be trusted; `None`: there is no such stream.
+    pub fn trust(&self, id: &StreamId) -> Option<Trust> {
+        Some(self.stream(id)?.lock().trust)
     }
 
     /// Applies the events of one batch, in their order. Those that could not be decoded are the caller's to count.
-    pub fn apply(&self, id: &StreamId, batch: &Batch) {
-        let mut state = self.write();
-        let state = &mut *state;
-        let Some(stream) = state.streams.get_mut(id) else { return };
-        for event in batch.events.iter().flatten() {
-            let before = stream.blocks.len();
-            let change = stream.blocks.apply(event, self.blocks_max.saturating_sub(state.len));
-            state.len = state.len - before + stream.blocks.len();
-            self.metrics.count(change.admitted, change.evicted, change.skipped);
+    /// Returns whether older blocks are in doubt after that.
+    pub fn apply(&self, id: &StreamId, batch: &Batch, now: Duration) -> bool {
+        let Some(model) = self.model(&id.model) else { return false };
+        let room = self.blocks_max.saturating_sub(self.len());
+        let mut doubtful = false;
+        self.change(id, |state| {
+            state.apply(batch, now, &model.picks, &id.address, room);
+            doubtful = state.blocks.is_partial();
+        });
+        doubtful
+    }
+
+    /// Gives up on blocks of a stream whose parents did not turn up in time.
+    pub fn expire(&self, id: &StreamId, now: Duration) {
+        self.change(id, |state| state.blocks.expire(now));
+    }
+
+    /// Whether a stream's older blocks are in doubt.
+    pub fn is_doubtful(&self, id: &StreamId) -> bool {
+        self.stream(id).is_some_and(|stream| stream.lock().blocks.is_partial())
+    }
+
+    fn model(&self, name: &str) -> Option<Arc<Model>> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn stream(&self, id: &StreamId) -> Option<Arc<Stream>> {
+        self.model(&id.model)?.stream(id)
+    }
+
+    /// Changes a stream, counts what changed and shows it to lookups.
+    fn change(&self, id: &StreamId, how: impl FnOnce(&mut State)) {
+        let Some(model) = self.model(&id.model) else { return };
+        let Some(stream) = model.stream(id) else { return };
+        let mut state = stream.lock();
+        let before = state.blocks.counted();
+        how(&mut state);
+        self.recount(before, state.blocks.counted());
+        if state.older.is_none() {
+            state.blocks.tally.flush(&self.metrics);
         }
-        self.metrics.blocks.set(state.len as i64);
+        let changed = stream.show(&mut state);
+        let retired = std::mem::take(&mut state.retired);
+        drop(state);
+        if changed {
+            model.publish();
+        }
+        // After that: their holders may be given to another stream.
+        retired.into_iter().for_each(|mut blocks: StreamBlocks| blocks.close());
     }
 
-    // A panic in a writer leaves at worst one event half applied: the index is a hint, and goes on being used.
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    fn recount(&self, before: usize, after: usize) {
+        let counted = match after >= before {
+            true => self.counted.fetch_add(after - before, Ordering::Relaxed) + (after - before),
+            false => self.counted.fetch_sub(before - after, Ordering::Relaxed) - (before - after),
+        };
+        self.metrics.blocks.set(i64::try_from(counted).unwrap_or(i64::MAX));
     }
 }
 
 impl EndpointMatch {
     /// Takes in another rank of the same endpoint: live ranks count before others, then the longer match.
     fn merge(&mut self, rank: Self) {
-        if (rank.live, rank.blocks) > (self.live, self.blocks) {
-            self.blocks = rank.blocks;
-            self.live = rank.live;
+        let block_tokens = self.block_tokens.or(rank.block_tokens);
+        if (rank.live, rank.blocks, rank.lengths) > (self.live, self.blocks, self.lengths) {
+            *self = rank;
         }
-        self.block_tokens = self.block_tokens.or(rank.block_tokens);
+        self.block_tokens = block_tokens;
     }
 }

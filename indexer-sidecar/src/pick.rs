@@ -107,7 +107,8 @@ impl Picker {
         if !known {
             return Picked::nothing(Outcome::UnknownModel);
         }
-        let matches = self.index.lookup(&request.model, &self.keys(request));
+        let keys = self.keys(request);
+        let matches = self.index.lookup(&request.model, &keys);
         let subset: HashSet<&str> = request.candidates.iter().map(String::as_str).collect();
         let (found, left_out) = eligible(matches, request.block_tokens, &subset);
         for (reason, count) in [("block_size", left_out.block_size), ("stream_down", left_out.stream_down)] {
@@ -132,6 +133,7 @@ impl Picker {
         order(&mut listed);
         listed.truncate(LISTED_MAX);
         let first = &listed[0];
+        self.index.note_pick(&request.model, &first.address, &keys);
         book.turns.take(first.address.clone());
         let outcome = if first.match_blocks > 0 { Outcome::Matched } else { Outcome::Unmatched };
         let pick_id = if request.observe { 0 } else { self.count(&mut book, first.address.clone()) };

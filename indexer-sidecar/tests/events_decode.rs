@@ -238,10 +238,19 @@ fn extra_keys_that_are_no_strings_are_noticed() {
 }
 
 #[test]
+fn tokens_may_be_text_and_pairs_with_the_next_one() {
+    let text = stored(stored_map(vec![("token_ids", Value::Array(vec!["7".into(), "8".into()]))]));
+    assert_eq!((text.tokens, text.lookahead), (vec![7, 8], false));
+    let pairs = Value::Array(vec![numbers([1, 2]), numbers([2, 9])]);
+    let pairs = stored(stored_map(vec![("token_ids", pairs)]));
+    assert_eq!((pairs.tokens, pairs.lookahead), (vec![1, 2], true));
+}
+
+#[test]
 fn one_bad_event_does_not_spoil_the_batch() {
     let strings = Value::Array(vec!["a".into(), "b".into()]);
-    let pairs = Value::Array(vec![numbers([1, 2])]);
-    for tokens in [strings, pairs, numbers([-1]), numbers([1 << 32])] {
+    let triples = Value::Array(vec![numbers([1, 2, 3])]);
+    for tokens in [strings, triples, numbers([-1]), numbers([1 << 32])] {
         assert_eq!(one(stored_map(vec![("token_ids", tokens)])), Err(EventError::Tokens));
     }
     let unknown = one(map(vec![("type", "KVCacheCreated".into())])).unwrap_err();

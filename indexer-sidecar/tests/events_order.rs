@@ -1,80 +1,38 @@
-//! Sequence numbers: every verdict, and a property over random delivery.
+//! Sequence numbers and frames.
 
-use bytes::Bytes;
-use indexer_sidecar::events::frames::{FrameError, PAYLOAD_BYTES_MAX, Reply, parse, request};
-use indexer_sidecar::events::order::{Order, Verdict};
+use bytes::{BufMut, Bytes, BytesMut};
+use indexer_sidecar::events::frames::{FrameError, Reply, parse, request};
+use indexer_sidecar::events::order::{Order, Same, Verdict};
+use indexer_sidecar::events::zmtp::fuzz_messages;
 use proptest::prelude::*;
-use zeromq::ZmqMessage;
-
-fn applied(order: &mut Order, seqs: std::ops::RangeInclusive<u64>) {
-    for seq in seqs {
-        order.applied(seq, Bytes::from(seq.to_string()));
-    }
-}
 
 #[test]
 fn verdicts() {
     let mut order = Order::default();
     assert_eq!((order.due(), order.last()), (0, None));
-    assert_eq!(order.judge(40), Verdict::Apply, "anything may come first");
-    applied(&mut order, 40..=40);
-    assert_eq!(order.judge(41), Verdict::Apply);
-    applied(&mut order, 41..=41);
-    assert_eq!(order.judge(44), Verdict::Gap { from: 42 });
-    applied(&mut order, 42..=46);
-    assert_eq!(
-        (order.place(44), order.judge(45), order.judge(46)),
-        (Verdict::Duplicate, Verdict::Duplicate, Verdict::Duplicate)
-    );
-    assert_eq!(order.judge(47), Verdict::Apply);
-    applied(&mut order, 47..=47);
-    assert_eq!(order.judge(0), Verdict::Restart);
-    order.reset();
-    assert_eq!((order.due(), order.judge(1)), (0, Verdict::Apply));
-    applied(&mut order, 1..=1);
-    order.connected();
-    assert_eq!(order.judge(1), Verdict::Duplicate, "a new connection may deliver what a replay brought");
-    assert_eq!(order.last(), Some((1, &Bytes::from("1"))));
-}
-
-proptest! {
-    /// Batches get lost and processes restart at 0: with every gap repaired, each batch is applied exactly once, in order.
-    #[test]
-    fn each_batch_is_applied_once(deliveries in prop::collection::vec(prop_oneof![
-        6 => Just(Some(true)), 2 => Just(Some(false)), 1 => Just(None),
-    ], 0..200)) {
-        let mut order = Order::default();
-        let (mut sent, mut process, mut got) = (0u64, 0, Vec::new());
-        let mut wanted = Vec::new();
-        let mut seen = false;
-        for delivery in deliveries {
-            let Some(arrives) = delivery else {
-                // Only a restart after which the number goes back can be seen here.
-                if seen && sent > 0 { (sent, process, seen) = (0, process + 1, false); got.clear(); wanted.clear(); }
-                continue;
-            };
-            wanted.push((process, sent));
-            // The first batch of a process always arrives: what is lost before it is the connection's affair.
-            if arrives || !seen {
-                seen = true;
-                let verdict = order.judge(sent);
-                if verdict == Verdict::Restart { order.reset(); }
-                if let Verdict::Gap { from } = verdict {
-                    for seq in from..sent { got.push((process, seq)); order.applied(seq, Bytes::new()); }
-                }
-                prop_assert_eq!(order.place(sent), Verdict::Apply);
-                got.push((process, sent));
-                order.applied(sent, Bytes::new());
-                prop_assert_eq!(&got, &wanted);
-            }
-            sent += 1;
-        }
+    assert_eq!(order.place(40), Verdict::Apply, "anything may come first");
+    for seq in 40..=41 {
+        order.applied(seq, Bytes::from(seq.to_string()));
     }
+    assert_eq!((order.place(42), order.place(41)), (Verdict::Apply, Verdict::Before));
+    assert_eq!(order.place(44), Verdict::Gap { from: 42 });
+    assert_eq!(order.last(), Some((41, &Bytes::from("41"))));
+    assert_eq!((order.same(40, b"40"), order.same(40, b"4")), (Same::Yes, Same::No));
+    assert_eq!(order.same(39, b"39"), Same::Unknown);
+    order.jump(50);
+    assert_eq!((order.due(), order.place(49)), (50, Verdict::Before));
+    for seq in 50..=305 {
+        order.applied(seq, Bytes::new());
+    }
+    assert_eq!(
+        (order.same(41, b"other"), order.same(50, b"")),
+        (Same::Unknown, Same::Yes),
+        "digests are bounded"
+    );
 }
 
-fn frames(frames: &[&[u8]]) -> ZmqMessage {
-    let frames: Vec<Bytes> = frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect();
-    ZmqMessage::try_from(frames).unwrap()
+fn frames(frames: &[&[u8]]) -> Vec<Bytes> {
+    frames.iter().map(|frame| Bytes::copy_from_slice(frame)).collect()
 }
 
 #[test]
@@ -94,8 +52,26 @@ fn frames_are_read_from_their_end() {
     assert_eq!(parse(frames(&[b"", &[0xff; 8], b""])), Ok(Reply::End));
     assert_eq!(parse(frames(&[b"payload"])), Err(FrameError::Shape(1)));
     assert_eq!(parse(frames(&[b"topic", b"seven77", b"payload"])), Err(FrameError::Shape(3)));
-    let large = vec![0; PAYLOAD_BYTES_MAX + 1];
-    assert_eq!(parse(frames(&[&seq, &large])), Err(FrameError::TooLarge(large.len())));
     let asked: Vec<Vec<u8>> = request(258).iter().map(|frame| frame.to_vec()).collect();
     assert_eq!(asked, [vec![], vec![0, 0, 0, 0, 0, 0, 1, 2]]);
+}
+
+proptest! {
+    /// Frames of random flags and lengths, cut anywhere.
+    #[test]
+    fn messages_do_not_depend_on_how_their_bytes_are_cut(
+        frames in prop::collection::vec((0u8..8, prop::collection::vec(any::<u8>(), 0..300)), 0..12),
+        noise in prop::collection::vec(any::<u8>(), 0..12),
+        cut in 0usize..2000,
+    ) {
+        let mut bytes = BytesMut::new();
+        for (flags, body) in &frames {
+            let long = body.len() > 255;
+            bytes.put_u8(flags & !2 | if long { 2 } else { 0 });
+            if long { bytes.put_u64(body.len() as u64) } else { bytes.put_u8(body.len() as u8) }
+            bytes.extend_from_slice(body);
+        }
+        bytes.extend_from_slice(&noise);
+        fuzz_messages(&bytes, cut);
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use indexer_sidecar::catalog::Library;
 use indexer_sidecar::config;
 use indexer_sidecar::events::decode::decode;
-use indexer_sidecar::index::{SharedIndex, StreamId};
+use indexer_sidecar::index::{Reason, SharedIndex, StreamId, Trust, TrustState};
 use indexer_sidecar::metrics::Metrics;
 use indexer_sidecar::pick::Picker;
 use indexer_sidecar::state::StateHandle;
@@ -48,9 +48,14 @@ impl Pods {
         let pods = Self { index, library, client };
         for name in names {
             pods.index.open(&stream(name), pods.library.key_rules()["demo"]);
-            pods.index.set_live(&stream(name), true);
+            pods.trust(name, TrustState::Live);
         }
         pods
+    }
+
+    fn trust(&self, name: &str, state: TrustState) {
+        let trust = Trust { state, reason: Reason::InOrder, since: self.index.now() };
+        self.index.set_trust(&stream(name), trust);
     }
 
     /// The pod publishes that it holds the full blocks of `tokens`.
@@ -60,7 +65,7 @@ impl Pods {
         let event =
             ("BlockStored", hashes, None::<u64>, tokens, block_tokens, None::<u64>, "GPU", None::<String>);
         let payload = rmp_serde::to_vec(&(0.5, [event], 0)).unwrap();
-        self.index.apply(&stream(name), &decode(&payload).unwrap());
+        self.index.apply(&stream(name), &decode(&payload).unwrap(), self.index.now());
     }
 
     async fn ask(&mut self, tokens: &[u32]) -> PickResponse {
@@ -125,9 +130,9 @@ async fn equal_matches_go_to_the_least_outstanding_and_then_take_turns() {
 async fn a_pod_whose_stream_is_down_is_listed_only_when_all_are() {
     let mut pods = Pods::live(&["a", "b"]).await;
     pods.stores("b", &tokens(32), BLOCK_TOKENS);
-    pods.index.set_live(&stream("b"), false);
+    pods.trust("b", TrustState::Lost);
     assert_eq!(found(&pods.ask(&tokens(32)).await), [("a", 0, 0.0)]);
-    pods.index.set_live(&stream("a"), false);
+    pods.trust("a", TrustState::Lost);
     let answer = pods.ask(&tokens(32)).await;
     let mut listed = found(&answer);
     listed.sort_by_key(|(address, ..)| *address);
@@ -137,8 +142,15 @@ async fn a_pod_whose_stream_is_down_is_listed_only_when_all_are() {
 #[tokio::test]
 async fn a_pod_with_another_block_size_is_left_out() {
     let mut pods = Pods::live(&["a", "b"]).await;
-    pods.stores("b", &tokens(64), 32);
+    pods.stores("b", &tokens(72), 24);
     assert_eq!(found(&pods.ask(&tokens(64)).await), [("a", 0, 0.0)]);
+}
+
+#[tokio::test]
+async fn a_pod_with_a_multiple_of_the_block_size_is_credited_with_whole_blocks_of_its_own() {
+    let mut pods = Pods::live(&["a"]).await;
+    pods.stores("a", &tokens(96), 48);
+    assert_eq!(found(&pods.ask(&tokens(64)).await), [("a", 3, 0.75)], "48 of its 64 tokens");
 }
 
 #[tokio::test]

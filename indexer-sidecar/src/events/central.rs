@@ -1,29 +1,37 @@
 //! One socket of ours that publishers connect to, for pods that cannot be reached.
 //!
 //! Here a message says who sent it only by its topic, so the operator's map from topic to endpoint decides, and the
-//! endpoint must be one that discovery knows. There is no replay: after a gap, a restart or a disconnect the
-//! publisher's blocks are dropped.
+//! endpoint must be one that discovery knows. A stream is tied to the connection that brought its last message: when
+//! that ends, or another one brings the next, what it told is void. There is no replay.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::channel::mpsc::Receiver;
+use bytes::Bytes;
 use log::{error, warn};
 use serde::Deserialize;
-use tokio::time::sleep;
-use zeromq::{Endpoint as ZmqEndpoint, Host, Socket, SocketEvent, SocketRecv, SubSocket, ZmqMessage};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::decode::decode;
+use super::follower::Follower;
 use super::frames::{Frame, Reply, parse};
-use super::order::Verdict;
-use super::publisher::{Loss, Publisher};
+use super::zmtp::{Connection, Kind, keep_alive};
 use super::{Inputs, Wanted, jitter};
 use crate::index::StreamId;
 
 /// Wait before the next attempt to bind, half of it random.
 const BIND_RETRY: Duration = Duration::from_secs(2);
+/// Longest time for a publisher to greet.
+const GREETING_MAX: Duration = Duration::from_secs(5);
+/// Connections at a time: twice the endpoints that one index serves, so that every pod can be replaced at once.
+const CONNECTIONS_MAX: usize = 8192;
+/// Messages between the connections and the index; when full, connections are not read.
+const QUEUE: usize = 1024;
 
 /// The central socket.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -42,50 +50,111 @@ impl CentralConfig {
     }
 }
 
+/// Name of one connection.
+type Peer = u64;
+
+/// What a connection tells.
+enum Told {
+    Message(Vec<Bytes>),
+    Gone,
+}
+
+/// A stream and the connection that brought its last message.
+struct Publisher {
+    wanted: Wanted,
+    follower: Follower,
+    peer: Option<Peer>,
+}
+
 /// Publishers that connect to us.
 struct Central {
     config: CentralConfig,
     inputs: Inputs,
-    publishers: BTreeMap<StreamId, (Wanted, Publisher)>,
-    /// Address of each connection by ZMQ's identity for it.
-    peers: HashMap<Vec<u8>, IpAddr>,
+    publishers: BTreeMap<StreamId, Publisher>,
 }
 
 /// Serves the central socket until the future is dropped.
 pub(super) async fn serve(config: CentralConfig, inputs: Inputs) {
-    let mut central = Central { config, inputs, publishers: BTreeMap::new(), peers: HashMap::new() };
+    let mut central = Central { config, inputs, publishers: BTreeMap::new() };
     loop {
-        match bind(&central.config.bind).await {
-            Ok((socket, monitor)) => central.listen(socket, monitor).await,
-            Err(why) => error!("central socket {}: {why}", central.config.bind),
+        let bind = central.config.bind.clone();
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        central.reconcile();
+        tokio::select! {
+            why = listen(&bind, sender) => error!("central socket {bind}: {why}"),
+            () = central.take_all(receiver) => {}
         }
         central.publishers.clear();
-        central.peers.clear();
         sleep(jitter(BIND_RETRY)).await;
     }
 }
 
-async fn bind(url: &str) -> zeromq::ZmqResult<(SubSocket, Receiver<SocketEvent>)> {
-    let mut socket = SubSocket::new();
-    let monitor = socket.monitor();
-    socket.subscribe("").await?;
-    socket.bind(url).await?;
-    Ok((socket, monitor))
+/// Accepts publishers until that fails.
+async fn listen(url: &str, told: mpsc::Sender<(Peer, Told)>) -> io::Error {
+    let mut connections = JoinSet::new();
+    let mut next = 0;
+    let result = async {
+        if let Some(path) = url.strip_prefix("ipc://") {
+            // Left behind by an earlier run; bind says so if it is in use.
+            let _ = std::fs::remove_file(path);
+            let listener = UnixListener::bind(path)?;
+            loop {
+                let (stream, _) = listener.accept().await?;
+                admit(&mut connections, &mut next, stream, &told);
+            }
+        }
+        let listener = TcpListener::bind(url.trim_start_matches("tcp://").replace('*', "0.0.0.0")).await?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let _ = stream.set_nodelay(true).and_then(|()| keep_alive(&stream));
+            admit(&mut connections, &mut next, stream, &told);
+        }
+    };
+    let result: io::Result<()> = result.await;
+    result.err().unwrap_or_else(|| io::ErrorKind::Other.into())
+}
+
+fn admit<S>(connections: &mut JoinSet<()>, next: &mut Peer, stream: S, told: &mpsc::Sender<(Peer, Told)>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    while connections.try_join_next().is_some() {}
+    if connections.len() >= CONNECTIONS_MAX {
+        warn!("central socket: more than {CONNECTIONS_MAX} connections, one refused");
+        return;
+    }
+    *next += 1;
+    connections.spawn(read(*next, stream, told.clone()));
+}
+
+/// Reads one connection to its end.
+async fn read<S: AsyncRead + AsyncWrite + Unpin>(peer: Peer, stream: S, told: mpsc::Sender<(Peer, Told)>) {
+    let mut connection = match timeout(GREETING_MAX, Connection::handshake(stream, Kind::Sub)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return warn!("central socket: {error}"),
+        Err(_) => return warn!("central socket: no greeting within {GREETING_MAX:?}"),
+    };
+    let why = loop {
+        match connection.receive().await {
+            Ok(message) => {
+                if told.send((peer, Told::Message(message))).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => break error,
+        }
+    };
+    warn!("central socket: connection ended: {why}");
+    let _ = told.send((peer, Told::Gone)).await;
 }
 
 impl Central {
-    async fn listen(&mut self, mut socket: SubSocket, mut monitor: Receiver<SocketEvent>) {
-        self.reconcile();
+    async fn take_all(&mut self, mut told: mpsc::Receiver<(Peer, Told)>) {
         loop {
             tokio::select! {
-                biased;
-                message = socket.recv() => match message {
-                    Ok(message) => self.take(message),
-                    // One connection's; the monitor says which.
-                    Err(error) => warn!("central socket: {error}"),
-                },
-                event = monitor.next() => match event {
-                    Some(event) => self.note(event),
+                told = told.recv() => match told {
+                    Some((peer, Told::Message(message))) => self.take(peer, message),
+                    Some((peer, Told::Gone)) => self.lose(peer),
                     None => return,
                 },
                 () = self.inputs.changed() => self.reconcile(),
@@ -96,15 +165,16 @@ impl Central {
     /// Opens and closes streams so that they are those of the mapped endpoints.
     fn reconcile(&mut self) {
         let mut wanted = self.inputs.wanted(|address| self.config.covers(address));
-        self.publishers.retain(|id, (have, _)| wanted.get(id) == Some(have));
+        self.publishers.retain(|id, have| wanted.get(id) == Some(&have.wanted));
         wanted.retain(|id, _| !self.publishers.contains_key(id));
         for (id, wanted) in wanted {
-            let publisher = self.inputs.open(id.clone(), wanted.rules);
-            self.publishers.insert(id, (wanted, publisher));
+            let follower = self.inputs.open(id.clone(), wanted.rules, false);
+            self.publishers.insert(id, Publisher { wanted, follower, peer: None });
         }
     }
 
-    fn take(&mut self, message: ZmqMessage) {
+    fn take(&mut self, peer: Peer, message: Vec<Bytes>) {
+        let now = self.inputs.index.now();
         let frame = match parse(message) {
             Ok(Reply::Batch(frame)) => frame,
             Ok(Reply::End) => return,
@@ -116,15 +186,13 @@ impl Central {
         };
         match self.publisher(&frame) {
             Some(publisher) => {
-                if matches!(publisher.order.judge(frame.seq), Verdict::Gap { .. }) {
-                    publisher.metrics.gaps.inc();
-                    publisher.forget(Loss::Gap);
-                } else if publisher.order.place(frame.seq) != Verdict::Apply {
-                    // Nothing is replayed here, so a number that was seen is a restart.
-                    publisher.forget(Loss::Restart);
+                if publisher.peer != Some(peer) {
+                    publisher.follower.disconnected(now);
+                    publisher.follower.connected(now);
+                    publisher.peer = Some(peer);
                 }
-                publisher.apply(frame);
-                publisher.set_live(true);
+                publisher.follower.live(frame, now);
+                while publisher.follower.next_action().is_some() {}
             }
             None => {
                 self.inputs.metrics.unmapped.inc();
@@ -138,46 +206,16 @@ impl Central {
         let rank = decode(&frame.payload).ok().and_then(|batch| batch.rank).unwrap_or(0);
         let mut publishers = self.publishers.iter_mut();
         let found = publishers.find(|(id, _)| *id.address == **address && id.rank == rank);
-        found.map(|(_, (_, publisher))| publisher)
+        found.map(|(_, publisher)| publisher)
     }
 
-    fn note(&mut self, event: SocketEvent) {
-        match event {
-            SocketEvent::Accepted(ZmqEndpoint::Tcp(host, _), peer) => {
-                let ip = match host {
-                    Host::Ipv4(ip) => IpAddr::V4(ip),
-                    Host::Ipv6(ip) => IpAddr::V6(ip),
-                    Host::Domain(_) => return,
-                };
-                self.peers.insert(peer.to_vec(), ip);
-            }
-            SocketEvent::Disconnected(peer) => {
-                self.inputs.metrics.disconnects.inc();
-                let ip = self.peers.remove(peer.as_ref() as &[u8]);
-                self.lose_peer(ip);
-            }
-            _ => {}
-        }
-    }
-
-    /// Drops the blocks of the endpoint at the address of a connection that ended; of all, if there is none such:
-    /// then addresses are translated on the way, and nothing tells whose connection it was.
-    fn lose_peer(&mut self, ip: Option<IpAddr>) {
-        let at = |id: &StreamId| {
-            ip.is_some()
-                && id
-                    .address
-                    .rsplit_once(':')
-                    .and_then(|(host, _)| host.trim_matches(['[', ']']).parse::<IpAddr>().ok())
-                    == ip
-        };
-        let known = self.publishers.keys().any(at);
-        for (id, (_, publisher)) in &mut self.publishers {
-            if at(id) || !known {
-                publisher.forget(Loss::Disconnect);
-                publisher.order.connected();
-                publisher.set_live(false);
-            }
+    /// A connection has ended.
+    fn lose(&mut self, peer: Peer) {
+        let now = self.inputs.index.now();
+        for publisher in self.publishers.values_mut().filter(|publisher| publisher.peer == Some(peer)) {
+            publisher.peer = None;
+            publisher.follower.disconnected(now);
+            while publisher.follower.next_action().is_some() {}
         }
     }
 }

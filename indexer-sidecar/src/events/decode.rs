@@ -48,7 +48,7 @@ pub enum EventError {
         /// What is wrong with it.
         cause: Malformed,
     },
-    /// Its tokens are strings or pairs, from which no key can be made.
+    /// Its tokens are neither numbers nor pairs of them, so that no key can be made.
     #[error("token_ids are not numbers")]
     Tokens,
     /// It is neither an array nor a map, or it does not end.
@@ -108,6 +108,13 @@ pub fn decode(payload: &[u8]) -> Result<Batch, BatchError> {
         }
     }
     Ok(batch)
+}
+
+/// The time stamp of a batch, without decoding the rest; `None`: it is no array with a number first.
+pub fn timestamp(payload: &[u8]) -> Option<f64> {
+    let mut reader = Reader::new(payload);
+    reader.array().ok()?;
+    reader.f64().ok()
 }
 
 fn rank(reader: &mut Reader<'_>) -> Result<Option<u32>, Malformed> {

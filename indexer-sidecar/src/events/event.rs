@@ -20,6 +20,7 @@ impl EngineHash {
 
 /// Where a block's data lies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(usize)]
 pub enum Medium {
     /// The accelerator's memory; also what a publisher means that names no medium (vLLM up to 0.10.1).
     Gpu,

@@ -59,7 +59,7 @@ impl<'a> Fields<'a> {
         match name {
             "block_hashes" => self.hashes = Some(list(reader, hash)?),
             "parent_block_hash" => self.parent = Some(hash(reader)?),
-            "token_ids" => self.tokens = Some(list(reader, Reader::u32)?),
+            "token_ids" => self.tokens = Some(self.token_ids(reader)?),
             "block_size" => self.block_tokens = Some(reader.u32()?),
             "lora_id" => self.lora_id = Some(reader.int_bits()?),
             "medium" => self.medium = Some(Medium::from_name(reader.str()?)),
@@ -75,11 +75,32 @@ impl<'a> Fields<'a> {
                 Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => self.metadata(reader)?,
                 _ => self.salt = Some(reader.str()?),
             },
-            "lookahead_token_ids" => self.lookahead = reader.skip()?.len() > 1,
+            "lookahead_token_ids" => self.lookahead |= reader.skip()?.len() > 1,
             "mm_keys" => self.multimodal = reader.skip()?.len() > 1,
             _ => drop(reader.skip()?),
         }
         Ok(())
+    }
+
+    /// Numbers; or numbers written as text (TensorRT-LLM); or pairs of a token and the next one (SGLang with EAGLE), of
+    /// which the first are the block's tokens and the last one of the block is a look ahead.
+    fn token_ids(&mut self, reader: &mut Reader<'a>) -> Result<Vec<u32>, Malformed> {
+        let mut pairs = false;
+        let tokens = list(reader, |reader| match reader.peek()? {
+            Marker::FixArray(2) => {
+                pairs = true;
+                reader.array()?;
+                let token = reader.u32()?;
+                reader.skip()?;
+                Ok(token)
+            }
+            marker @ (Marker::FixStr(_) | Marker::Str8) => {
+                reader.str()?.parse().map_err(|_| Malformed::Type(marker.to_u8()))
+            }
+            _ => reader.u32(),
+        })?;
+        self.lookahead |= pairs;
+        Ok(tokens)
     }
 
     fn metadata(&mut self, reader: &mut Reader<'a>) -> Result<(), Malformed> {

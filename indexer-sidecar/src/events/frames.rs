@@ -1,14 +1,13 @@
-//! ZMQ frames of live messages and replay replies.
+//! Frames of live messages and replay replies.
 
 use bytes::Bytes;
-use zeromq::ZmqMessage;
 
 /// Sequence number of the reply that ends a replay: -1 as signed 64 bits.
 const END: u64 = u64::MAX;
 
-/// Largest payload that is taken, in bytes. A step of the scheduler with 8,192 tokens is 50 KB on the wire; this
+/// Largest frame that is taken, in bytes. A step of the scheduler with 8,192 tokens is 50 KB on the wire; this
 /// leaves room for the largest steps and keeps one hostile batch from filling memory.
-pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
+pub const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// One numbered batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,15 +35,11 @@ pub enum FrameError {
     /// Fewer than two frames, or a sequence number that is not 8 bytes.
     #[error("{0} frames of which the second last is no sequence number of 8 bytes")]
     Shape(usize),
-    /// A payload above [`PAYLOAD_BYTES_MAX`].
-    #[error("a payload of {0} bytes, at most {PAYLOAD_BYTES_MAX} are taken")]
-    TooLarge(usize),
 }
 
 /// Reads a message from its end: payload last, sequence number before it, then the topic if there is one. vLLM's
 /// replay has had a topic frame since 0.26.
-pub fn parse(message: ZmqMessage) -> Result<Reply, FrameError> {
-    let mut frames = message.into_vec();
+pub fn parse(mut frames: Vec<Bytes>) -> Result<Reply, FrameError> {
     let count = frames.len();
     let shape = FrameError::Shape(count);
     let payload = frames.pop().ok_or(shape.clone())?;
@@ -53,15 +48,10 @@ pub fn parse(message: ZmqMessage) -> Result<Reply, FrameError> {
     if seq == END {
         return Ok(Reply::End);
     }
-    if payload.len() > PAYLOAD_BYTES_MAX {
-        return Err(FrameError::TooLarge(payload.len()));
-    }
     Ok(Reply::Batch(Frame { topic: frames.pop().unwrap_or_default(), seq, payload }))
 }
 
 /// The request for every batch from `from` on: an empty delimiter, without which vLLM does not answer, and the number.
-pub fn request(from: u64) -> ZmqMessage {
-    let mut message = ZmqMessage::from(Bytes::new());
-    message.push_back(Bytes::copy_from_slice(&from.to_be_bytes()));
-    message
+pub fn request(from: u64) -> [Bytes; 2] {
+    [Bytes::new(), Bytes::copy_from_slice(&from.to_be_bytes())]
 }

@@ -1,145 +1,362 @@
-//! Brings a publisher's state up to date from its replay socket, or says that it cannot.
+//! Fills the hole in a stream from the publisher's replay buffer, in order, while live batches go on.
 //!
-//! Live messages are not read meanwhile: they wait in the TCP buffers and in the publisher's own queue (100,000
-//! batches), and are judged afterwards; one that was dropped there shows as a gap like any other.
+//! What was told before the hole is set aside in the index and brought forward batch by batch; live batches behind the
+//! hole wait in [`Pending`] for their turn there. A replay that begins late is used for what it gives: all that is older is
+//! in doubt then. A hole in a replay (vLLM up to 0.32 drops from long ones) is asked for again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use log::warn;
-use tokio::time::{Instant, sleep};
 
-use super::frames::Reply;
-use super::metrics::Reason;
-use super::order::Verdict;
-use super::publisher::{Loss, Publisher};
-use super::replay::{Replay, ReplayError};
-use super::{Frame, jitter};
+use super::decode::decode;
+use super::follower::{Action, Follower};
+use super::frames::Frame;
+use super::jitter;
+use super::metrics::Reason as Label;
+use super::order::{Order, Verdict};
+use super::probe::Probe;
+use crate::index::{Reason, TrustState};
 
-/// Longest time for one repair with all its replays: a full buffer of 10,000 batches takes a few seconds.
-const REPAIR_MAX: Duration = Duration::from_secs(30);
-/// Replays in a row that bring nothing new before the repair is given up.
+/// Replays in a row that bring nothing new before the hole is given up.
 const FRUITLESS_MAX: u32 = 3;
 /// Wait before the next replay, half of it random.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// Longest repair. A full buffer of 10,000 batches takes seconds; what takes longer is a publisher that publishes
+/// faster than it replays.
+const REPAIR_MAX: Duration = Duration::from_secs(120);
+/// Bytes of batches that wait behind a hole: some thousand of the largest steps. Beyond it the hole is given up.
+pub(super) const PENDING_BYTES_MAX: usize = 32 << 20;
 
-/// How one replay ended.
-enum Pass {
-    /// Everything up to the publisher's last batch.
-    Complete,
-    /// Something is missing in the middle.
-    Hole,
-    /// The batch that we applied last is not the one that this process sent under its number.
-    OtherProcess,
+/// Batches behind a hole, by number.
+#[derive(Default, Debug)]
+pub(super) struct Pending {
+    batches: BTreeMap<u64, Bytes>,
+    bytes: usize,
 }
 
-/// After a new connection: is it the same process, and what did we miss? Without a replay socket nothing can tell.
-pub(super) async fn resume(publisher: &mut Publisher, replay: Option<&str>) {
-    let known = publisher.order.last().is_some();
-    match replay {
-        Some(address) => run(publisher, address, known).await,
-        None if known => publisher.forget(Loss::Disconnect),
-        None => {}
+impl Pending {
+    pub(super) fn get(&self, seq: u64) -> Option<&Bytes> {
+        self.batches.get(&seq)
+    }
+
+    /// False: there is no room.
+    fn add(&mut self, frame: Frame) -> bool {
+        let room = self.bytes + frame.payload.len() <= PENDING_BYTES_MAX;
+        if room && !self.batches.contains_key(&frame.seq) {
+            self.bytes += frame.payload.len();
+            // A small batch must not keep the whole read buffer that it came in.
+            self.batches.insert(frame.seq, Bytes::copy_from_slice(&frame.payload));
+        }
+        room
+    }
+
+    fn take(&mut self, seq: u64) -> Option<Bytes> {
+        let payload = self.batches.remove(&seq)?;
+        self.bytes -= payload.len();
+        Some(payload)
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.batches.first_key_value().map(|(seq, _)| *seq)
+    }
+
+    /// Drops what is before `seq`.
+    fn drop_before(&mut self, seq: u64) {
+        while let Some(first) = self.first().filter(|first| *first < seq) {
+            self.take(first);
+        }
     }
 }
 
-/// Takes a live message: applies it, or first repairs what is wrong before it.
-pub(super) async fn take(publisher: &mut Publisher, frame: Frame, replay: Option<&str>) {
-    match publisher.order.judge(frame.seq) {
-        Verdict::Apply => return publisher.apply(frame),
-        Verdict::Duplicate => {
-            publisher.metrics.duplicates.inc();
+/// A repair under way.
+#[derive(Debug)]
+pub(super) struct Repair {
+    /// Of what was set aside.
+    pub(super) order: Order,
+    pub(super) pending: Pending,
+    /// When to ask next; none: a replay is under way.
+    pub(super) ask_at: Option<Duration>,
+    until: Duration,
+    /// The batch that was applied last, which the replay must bring first: is it the same process?
+    verify: Option<(u64, Bytes)>,
+    /// A replay must have come to its end: only that tells that nothing is missing.
+    to_the_end: bool,
+    fruitless: u32,
+    /// What was due when the replay was asked for.
+    asked: u64,
+    /// The next reply is the replay's first.
+    first: bool,
+    /// Why older blocks are in doubt.
+    doubt: Option<Reason>,
+}
+
+impl Repair {
+    /// On a new connection.
+    pub(super) fn reconnected(&mut self, ask_at: Duration) {
+        self.verify = self.order.last().map(|(seq, payload)| (seq, payload.clone()));
+        (self.to_the_end, self.fruitless) = (true, 0);
+        self.until = ask_at + REPAIR_MAX;
+        self.ask_at = Some(ask_at);
+    }
+
+    /// The connection is gone, and with it what it brought: the next replay has it, if it is the same process.
+    pub(super) fn disconnected(&mut self) {
+        self.pending = Pending::default();
+        self.ask_at = None;
+    }
+
+    /// Whether a batch of that number is still missing.
+    pub(super) fn wants(&self, seq: u64) -> bool {
+        seq >= self.order.due() && self.pending.get(seq).is_none()
+    }
+}
+
+impl Follower {
+    /// Sets aside what was told so far. `same_process`: live batches come from the process that told it.
+    pub(super) fn begin_repair(&mut self, reason: Reason, same_process: bool, now: Duration) {
+        self.index.begin_repair(&self.id, same_process);
+        self.probe = Probe::since(now);
+        if self.repair.is_none() {
+            let order = std::mem::take(&mut self.order);
+            self.repair = Some(Repair {
+                asked: order.due(),
+                order,
+                pending: Pending::default(),
+                ask_at: Some(now),
+                until: now + REPAIR_MAX,
+                verify: None,
+                to_the_end: false,
+                fruitless: 0,
+                first: false,
+                doubt: self.doubt,
+            });
+        }
+        self.set_trust(TrustState::Recovering, reason, now);
+    }
+
+    pub(super) fn ask_if_due(&mut self, now: Duration) {
+        let Some(repair) = &mut self.repair else { return };
+        if !self.connected || repair.ask_at.is_none_or(|at| at > now) {
             return;
         }
-        Verdict::Gap { .. } => {
-            publisher.metrics.gaps.inc();
+        if now > repair.until {
+            return self.give_up(now);
         }
-        Verdict::Restart => publisher.forget(Loss::Restart),
+        (repair.ask_at, repair.first, repair.asked) = (None, true, repair.order.due());
+        let from = repair.verify.as_ref().map_or(repair.asked, |(seq, _)| *seq);
+        self.actions.push_back(Action::Ask { from });
     }
-    if let Some(address) = replay {
-        publisher.set_live(false);
-        run(publisher, address, false).await;
-        publisher.set_live(true);
-    }
-    match publisher.order.place(frame.seq) {
-        Verdict::Duplicate => {
-            publisher.metrics.duplicates.inc();
-        }
-        verdict => {
-            if verdict != Verdict::Apply {
-                publisher.forget(Loss::Gap);
-            }
-            publisher.apply(frame);
-        }
-    }
-}
 
-/// Replays until nothing is missing; if that fails, drops the publisher's blocks.
-async fn run(publisher: &mut Publisher, address: &str, mut verify: bool) {
-    let deadline = Instant::now() + REPAIR_MAX;
-    let mut fruitless = 0;
-    while fruitless < FRUITLESS_MAX && Instant::now() < deadline {
-        let due = publisher.order.due();
-        let (label, wait) = match pass(publisher, address, &mut verify, deadline).await {
-            Ok(Pass::Complete) => {
-                publisher.metrics.replays.get_or_create(&Reason::of("complete")).inc();
+    /// A live batch, while something before it is missing.
+    pub(super) fn live_in_repair(&mut self, frame: Frame, contiguous: bool, now: Duration) {
+        if !contiguous {
+            self.metrics.gaps.inc();
+            self.index.begin_repair(&self.id, true);
+        }
+        match decode(&frame.payload) {
+            Ok(batch) => drop(self.index.apply(&self.id, &batch, now)),
+            // Counted when its turn has come.
+            Err(_) => self.index.begin_repair(&self.id, true),
+        }
+        self.keep(frame, now);
+    }
+
+    /// Keeps a batch for its turn, which may be now.
+    pub(super) fn keep(&mut self, frame: Frame, now: Duration) {
+        let Some(repair) = &mut self.repair else { return };
+        if repair.order.place(frame.seq) == Verdict::Before {
+            self.metrics.duplicates.inc();
+        } else if !repair.pending.add(frame.clone()) {
+            warn!(endpoint = &*self.id.address, rank = self.id.rank; "more than {PENDING_BYTES_MAX} bytes wait behind a hole");
+            self.give_up(now);
+            // With what waited gone, it is the next one.
+            return self.take_live(frame, 0.0, now);
+        }
+        self.advance(now);
+    }
+
+    pub(super) fn replayed_batch(&mut self, frame: Frame, now: Duration) {
+        let Some(repair) = &mut self.repair else { return };
+        let first = std::mem::take(&mut repair.first);
+        if let Some((seq, payload)) = repair.verify.take() {
+            if frame.seq != seq || frame.payload != payload {
+                self.other_process(now);
+            }
+            return;
+        }
+        match repair.order.place(frame.seq) {
+            Verdict::Before => return,
+            Verdict::Gap { .. } if !first => {
+                // A hole in the replay: what follows is kept, and the hole asked for again at its end.
+                if !repair.pending.add(frame) {
+                    self.actions.push_back(Action::StopAsking);
+                    self.retry(now);
+                }
                 return;
             }
-            Ok(Pass::OtherProcess) => {
-                publisher.forget(Loss::Restart);
-                verify = false;
-                ("other_process", false)
+            Verdict::Gap { .. } => self.begins_late(frame.seq, Reason::Gap),
+            // The very first batch need not be number 0.
+            Verdict::Apply if repair.order.is_new() && frame.seq > 0 => {
+                self.begins_late(frame.seq, Reason::LateStart);
             }
-            Ok(Pass::Hole) => ("hole", true),
-            Err(error) => {
-                warn!(endpoint = &*publisher.id.address, rank = publisher.id.rank; "replay from {address}: {error}");
-                ("failed", true)
-            }
-        };
-        publisher.metrics.replays.get_or_create(&Reason::of(label)).inc();
-        if wait {
-            fruitless = if publisher.order.due() > due { 0 } else { fruitless + 1 };
-            sleep(jitter(RETRY_AFTER)).await;
+            Verdict::Apply => {}
         }
+        self.metrics.replayed.inc();
+        self.apply_older(frame.seq, frame.payload, now);
+        self.advance(now);
     }
-    publisher.forget(Loss::Gap);
-}
 
-/// One replay, applied as it comes. With `verify` it begins with the last batch that we applied, whose bytes must be
-/// the same; cleared once they were.
-async fn pass(
-    publisher: &mut Publisher,
-    address: &str,
-    verify: &mut bool,
-    deadline: Instant,
-) -> Result<Pass, ReplayError> {
-    let last = publisher.order.last().filter(|_| *verify).map(|(seq, payload)| (seq, payload.clone()));
-    let from = last.as_ref().map_or(publisher.order.due(), |(seq, _)| *seq);
-    let mut replay = Replay::ask(address, from, deadline).await?;
-    if let Some((seq, payload)) = last {
-        match replay.next().await? {
-            Reply::Batch(frame) if frame.seq == seq && frame.payload == payload => *verify = false,
-            _ => return Ok(Pass::OtherProcess),
+    /// The replay has come to its end.
+    pub(super) fn replay_ended(&mut self, now: Duration) {
+        let Some(repair) = &mut self.repair else { return };
+        if repair.verify.take().is_some() {
+            // It has no batch of that number.
+            return self.other_process(now);
+        }
+        repair.to_the_end = false;
+        self.advance(now);
+        if self.repair.is_some() {
+            self.metrics.replays.get_or_create(&Label::of("hole")).inc();
+            self.retry(now);
         }
     }
-    let mut first = true;
-    while let Reply::Batch(frame) = replay.next().await? {
-        let due = publisher.order.due();
-        if frame.seq < due {
-            continue;
+
+    /// Asks again, unless that has been in vain too often.
+    pub(super) fn retry(&mut self, now: Duration) {
+        let Some(repair) = &mut self.repair else { return };
+        repair.fruitless = if repair.order.due() > repair.asked { 0 } else { repair.fruitless + 1 };
+        match repair.fruitless < FRUITLESS_MAX {
+            true => repair.ask_at = Some(now + jitter(RETRY_AFTER)),
+            false => self.give_up(now),
         }
-        if frame.seq > due {
-            if !first || from < due {
-                return Ok(Pass::Hole);
-            }
-            // The buffer begins later than asked: what came before is gone for good, what follows is still good.
-            publisher.metrics.replays.get_or_create(&Reason::of("late_start")).inc();
-            if due > 0 {
-                publisher.forget(Loss::LateStart);
-            }
-        }
-        first = false;
-        publisher.metrics.replayed.inc();
-        publisher.apply(frame);
     }
-    Ok(Pass::Complete)
+
+    /// Applies what has its turn; ends the repair if nothing is missing.
+    fn advance(&mut self, now: Duration) {
+        while let Some(repair) = &mut self.repair {
+            let due = repair.order.due();
+            repair.pending.drop_before(due);
+            let Some(payload) = repair.pending.take(due) else { break };
+            self.apply_older(due, payload, now);
+        }
+        let Some(repair) = &self.repair else { return };
+        if repair.pending.first().is_some() || repair.to_the_end || repair.verify.is_some() {
+            return;
+        }
+        self.metrics.replays.get_or_create(&Label::of("complete")).inc();
+        self.end_repair(now);
+    }
+
+    fn end_repair(&mut self, now: Duration) {
+        let Some(repair) = self.repair.take() else { return };
+        self.actions.retain(|action| !matches!(action, Action::Ask { .. }));
+        self.actions.push_back(Action::StopAsking);
+        self.probe.heard(now);
+        if repair.order.is_new() && repair.doubt.is_none() {
+            // It has published nothing so far.
+            self.index.set_older_from_start(&self.id, true);
+        }
+        self.index.end_repair(&self.id);
+        self.order = repair.order;
+        self.doubt = repair.doubt;
+        self.settle(now);
+    }
+
+    fn apply_older(&mut self, seq: u64, payload: Bytes, now: Duration) {
+        let Some(repair) = &mut self.repair else { return };
+        if repair.order.is_new() {
+            self.index.set_older_from_start(&self.id, seq == 0);
+        }
+        repair.order.applied(seq, payload.clone());
+        self.metrics.batches.inc();
+        match decode(&payload) {
+            Ok(batch) => {
+                self.count_skipped(&batch, seq);
+                self.index.apply_older(&self.id, &batch, now);
+            }
+            Err(error) => {
+                self.undecodable(&error.to_string(), seq);
+                self.doubt_older(Reason::Unreadable);
+            }
+        }
+        let doubtful = self.index.is_older_doubtful(&self.id);
+        if let Some(repair) = &mut self.repair
+            && doubtful != repair.doubt.is_some()
+        {
+            repair.doubt = doubtful.then_some(Reason::OverCapacity);
+        }
+    }
+
+    /// What is between the due batch and `seq` is gone for good.
+    fn begins_late(&mut self, seq: u64, reason: Reason) {
+        self.metrics.replays.get_or_create(&Label::of("late_start")).inc();
+        self.lost("late_start");
+        if let Some(repair) = &mut self.repair {
+            if repair.order.is_new() {
+                self.index.set_older_from_start(&self.id, false);
+            }
+            repair.order.jump(seq);
+        }
+        self.doubt_older(reason);
+    }
+
+    fn doubt_older(&mut self, reason: Reason) {
+        self.index.doubt_older(&self.id);
+        if let Some(repair) = &mut self.repair {
+            repair.doubt = Some(reason);
+        }
+    }
+
+    /// The batch that we applied last is not the one that this process sent under its number.
+    fn other_process(&mut self, now: Duration) {
+        self.metrics.replays.get_or_create(&Label::of("other_process")).inc();
+        self.lost("restart");
+        self.restart_older();
+        self.actions.push_back(Action::StopAsking);
+        if let Some(repair) = &mut self.repair {
+            repair.ask_at = Some(now);
+        }
+    }
+
+    fn restart_older(&mut self) {
+        self.index.restart_older(&self.id);
+        if let Some(repair) = &mut self.repair {
+            (repair.order, repair.doubt, repair.verify) = (Order::default(), None, None);
+        }
+    }
+
+    /// Nobody brings what is missing: goes on with what there is.
+    fn give_up(&mut self, now: Duration) {
+        self.actions.push_back(Action::StopAsking);
+        let Some(repair) = &self.repair else { return };
+        if repair.verify.is_some() {
+            // Nobody can tell whether it is the same process.
+            self.lost("disconnect");
+            self.restart_older();
+        }
+        let reason = if self.repair.as_ref().is_some_and(|repair| repair.order.is_new()) {
+            Reason::LateStart
+        } else {
+            Reason::Gap
+        };
+        if reason == Reason::LateStart {
+            self.index.set_older_from_start(&self.id, false);
+        }
+        self.lost(reason.name());
+        self.doubt_older(reason);
+        while let Some(repair) = &mut self.repair {
+            repair.to_the_end = false;
+            if let Some(first) = repair.pending.first() {
+                if !repair.order.is_new() && first != repair.order.due() {
+                    self.doubt_older(Reason::Gap);
+                }
+                if let Some(repair) = &mut self.repair {
+                    repair.order.jump(first);
+                }
+            }
+            self.advance(now);
+        }
+    }
 }

@@ -7,17 +7,18 @@ use super::KeyRules;
 use crate::events::event::{ExtraKeys, Stored};
 
 /// Why blocks were not taken into the index.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Skip {
-    /// No tokens or a block size of 0: an offloading connector's note, without content.
+    /// No tokens or a block size of 0: an offloading connector's note, of a hash that is not known.
     Placeholder,
     /// The group of layers has sliding windows, Mamba states or the like, or did not say what it is and was sparse.
     GroupNotIndexed,
     /// A group that should have all tokens of its blocks has not.
     TokenCount,
-    /// The engine's block size is not the keys'.
+    /// The engine's block size is no multiple of the keys', or smaller than that of its other stores.
     BlockSize,
-    /// The parent is not in the index: older than what we saw of the stream, or skipped itself.
+    /// The parent did not turn up in time, or there was no room to wait for it: it is older than what we saw of the
+    /// stream, or was skipped itself.
     ParentUnknown,
     /// Images, prompt embeddings or other keys that a text prompt does not have.
     ExtraKeys,
@@ -27,6 +28,8 @@ pub enum Skip {
     SaltUnexpected,
     /// The index holds as many blocks as it may.
     IndexFull,
+    /// Copies that the engine's memory has no room for: reported again without being stored again.
+    OverCapacity,
 }
 
 impl Skip {
@@ -42,6 +45,7 @@ impl Skip {
             Self::LoraUnnamed => "lora_unnamed",
             Self::SaltUnexpected => "salt_unexpected",
             Self::IndexFull => "index_full",
+            Self::OverCapacity => "over_capacity",
         }
     }
 }
@@ -49,10 +53,7 @@ impl Skip {
 /// How many leading blocks of `stored` can be keyed, and why the rest cannot.
 ///
 /// A block that cannot be keyed takes all that follow with it: their keys are chained over its own.
-pub(super) fn keyable(stored: &Stored, block_tokens: u32) -> (usize, Option<Skip>) {
-    if stored.block_tokens != block_tokens {
-        return (0, Some(Skip::BlockSize));
-    }
+pub(super) fn keyable(stored: &Stored) -> (usize, Option<Skip>) {
     if stored.lora.is_none() && stored.lora_id.is_some() {
         return (0, Some(Skip::LoraUnnamed));
     }

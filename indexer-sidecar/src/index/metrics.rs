@@ -21,6 +21,8 @@ pub struct IndexMetrics {
     pub admissions: Counter,
     /// Copies of blocks that publishers removed.
     pub evictions: Counter,
+    /// Blocks credited again after a loss: a store or a recent pick proved their chain.
+    pub proven_again: Counter,
     /// Entries held.
     pub blocks: Gauge,
     /// Most entries that may be held.
@@ -36,6 +38,11 @@ impl IndexMetrics {
         registry.register("admissions", "Copies of blocks taken in", self.admissions.clone());
         registry.register("evictions", "Copies of blocks that publishers removed", self.evictions.clone());
         registry.register(
+            "proven_again",
+            "Blocks credited again after a loss, because a later store proved their chain",
+            self.proven_again.clone(),
+        );
+        registry.register(
             "blocks",
             "Entries held: distinct publisher, group, medium and engine hash",
             self.blocks.clone(),
@@ -49,11 +56,7 @@ impl IndexMetrics {
         self.skipped.get_or_create(&SkipLabels { reason }).get()
     }
 
-    pub(super) fn count(&self, admitted: u64, evicted: u64, skipped: Option<(Skip, u64)>) {
-        self.admissions.inc_by(admitted);
-        self.evictions.inc_by(evicted);
-        if let Some((skip, blocks)) = skipped {
-            self.skipped.get_or_create(&SkipLabels { reason: skip.reason() }).inc_by(blocks);
-        }
+    pub(super) fn count_skipped(&self, skip: Skip, blocks: u64) {
+        self.skipped.get_or_create(&SkipLabels { reason: skip.reason() }).inc_by(blocks);
     }
 }

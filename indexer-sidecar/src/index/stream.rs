@@ -1,248 +1,358 @@
-//! What one publisher has proven: a map from engine hash to block key, with a count of copies.
+//! What the events of one publisher prove about its cache.
 //!
 //! A publisher is one (endpoint, data-parallel rank). Engines do not share physical blocks between requests that
 //! compute the same text at the same time: the same hash is stored once per copy, and each copy's end is an event of
-//! its own, so copies are counted. A key is held while any engine hash that stands for it has a copy in GPU memory.
+//! its own, so copies are counted, by group of layers, medium and hash. A block is credited while any hash that stands
+//! for it has a copy.
+//!
+//! After a loss ([`StreamBlocks::doubt`]) nothing older is credited, but what the hashes stand for is remembered: a
+//! request that stores a block in a full-attention group has its whole chain in memory, so a store proves all of its
+//! ancestors again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use warmpath_core::block::{self, BlockKey};
 
 use super::KeyRules;
 use super::admission::{self, Skip};
-use crate::events::event::{EngineHash, Event, GroupKind, Medium, Removed, Stored};
+use super::chains::{BlockRef, Chains};
+use super::groups::{GroupId, Groups, Noted};
+use super::picks::Picks;
+use super::plane::{Evicted, Plane};
+use super::tally::{Counts, Tally};
+use super::waiting::{Foreign, Orphan, Orphans};
+use crate::events::event::{EngineHash, Event, Medium, Removed, Stored};
 
-/// Group of layers as events name it; publishers up to vLLM 0.19 do not.
-type GroupId = Option<u32>;
+mod upkeep;
 
-/// What changed through one event.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Change {
-    /// Copies that were added.
-    pub admitted: u64,
-    /// Copies that were taken away by `BlockRemoved`.
-    pub evicted: u64,
-    /// Blocks of the event that were not taken in, and why.
-    pub skipped: Option<(Skip, u64)>,
-}
+pub(super) use upkeep::View;
 
-struct Block {
-    key: BlockKey,
-    copies: u32,
-}
+/// What a store or removal is about: group of layers and medium.
+pub(super) type Place = (GroupId, Medium);
 
-/// One group of layers.
-#[derive(Default)]
-struct Group {
-    kind: Option<GroupKind>,
-    /// Not every store had exactly the tokens of its blocks.
-    sparse: bool,
-    /// It has stored in GPU memory: without its part there, a prefix is not cached.
-    on_gpu: bool,
-    /// How many engine hashes with a GPU copy stand for a key.
-    held: HashMap<BlockKey, u32>,
-}
-
-impl Group {
-    /// Whether its blocks prove that a prefix is cached.
-    fn indexed(&self) -> bool {
-        match self.kind {
-            Some(kind) => kind == GroupKind::Full,
-            None => !self.sparse,
-        }
-    }
+/// What an event is applied with.
+pub(super) struct Setting<'a> {
+    /// Time since some fixed moment.
+    pub now: Duration,
+    /// Recent picks of this endpoint.
+    pub picks: Option<(&'a Picks, &'a str)>,
+    /// What the stream told before a hole that is being repaired. Then everything here is for the time of the repair.
+    pub older: Option<&'a StreamBlocks>,
+    /// How many more hashes the index counts copies of.
+    pub room: usize,
 }
 
 /// The blocks of one publisher.
 pub(super) struct StreamBlocks {
+    chains: Arc<Chains>,
     model: Arc<str>,
     rules: KeyRules,
-    blocks: HashMap<(GroupId, Medium, EngineHash), Block>,
-    groups: HashMap<GroupId, Group>,
+    planes: BTreeMap<Place, Plane>,
+    groups: Groups,
+    orphans: Orphans,
+    foreign: Foreign,
     block_tokens: Option<u32>,
     lookahead: bool,
+    doubtful: bool,
+    capacity: Option<u64>,
+    /// These are for the time of a repair only, and what was set aside is told by the same process.
+    chained: bool,
+    /// What lookups need to know has changed.
+    changed: bool,
+    pub(super) tally: Tally,
+}
+
+/// Where a store's first block hangs.
+enum Parent {
+    /// At the beginning of a prompt: the key of the prompt's space.
+    Root(BlockKey),
+    Block(BlockRef, BlockKey),
+    Unknown(EngineHash),
 }
 
 impl StreamBlocks {
-    pub(super) fn new(model: Arc<str>, rules: KeyRules) -> Self {
+    pub(super) fn new(chains: Arc<Chains>, model: Arc<str>, rules: KeyRules) -> Self {
         Self {
+            chains,
             model,
             rules,
-            blocks: HashMap::new(),
-            groups: HashMap::new(),
+            planes: BTreeMap::new(),
+            groups: Groups::default(),
+            orphans: Orphans::default(),
+            foreign: Foreign::default(),
             block_tokens: None,
             lookahead: false,
+            doubtful: false,
+            capacity: None,
+            chained: false,
+            changed: true,
+            tally: Tally::default(),
         }
     }
 
-    /// Entries held: distinct (group, medium, engine hash).
-    pub(super) fn len(&self) -> usize {
-        self.blocks.len()
-    }
-
-    /// Block size that the publisher has told: the keys' own if any of its stores had that, else the last other one.
-    pub(super) fn block_tokens(&self) -> Option<u32> {
-        self.block_tokens
-    }
-
-    /// Leading keys that are held in GPU memory by every indexed group. Cost: one hash lookup per group and key, up
-    /// to the first miss.
-    pub(super) fn leading(&self, keys: &[BlockKey]) -> usize {
-        let groups = self.groups.values().filter(|group| group.on_gpu && group.indexed());
-        let leading = groups.map(|group| keys.iter().take_while(|key| group.held.contains_key(key)).count());
-        // With lookahead the last block's hash also covers tokens after it, which a request need not share.
-        leading.min().unwrap_or(0).saturating_sub(usize::from(self.lookahead))
-    }
-
-    /// Forgets everything: another process publishes, perhaps with other groups and another block size.
-    pub(super) fn restart(&mut self) {
-        *self = Self::new(Arc::clone(&self.model), self.rules);
-    }
-
-    /// Forgets every block, as after a loss that could not be repaired.
-    pub(super) fn clear(&mut self) {
-        self.blocks.clear();
-        for group in self.groups.values_mut() {
-            group.held.clear();
-        }
-    }
-
-    /// Applies one event. `room`: how many new entries the index still takes.
-    pub(super) fn apply(&mut self, event: &Event, room: usize) -> Change {
+    /// Applies one event.
+    pub(super) fn apply(&mut self, event: &Event, at: &Setting<'_>) {
         match event {
-            Event::Stored(stored) => self.store(stored, room),
-            Event::Removed(removed) => self.remove(removed),
-            Event::Cleared => {
-                let evicted = self.blocks.values().map(|block| u64::from(block.copies)).sum();
-                self.clear();
-                Change { evicted, ..Change::default() }
+            Event::Stored(stored) => {
+                let taken = |counts: &Counts| counts.admitted + counts.orphans;
+                let before = taken(self.tally.of(stored.group, stored.medium));
+                self.store(stored, at);
+                let counts = self.tally.of(stored.group, stored.medium);
+                counts.stored_events += 1;
+                counts.skipped_events += u64::from(taken(counts) == before);
             }
+            Event::Removed(removed) => self.remove(removed, at),
+            Event::Cleared => self.clear(),
         }
     }
 
-    fn store(&mut self, stored: &Stored, room: usize) -> Change {
-        let all = stored.hashes.len() as u64;
-        let none = |skip| Change { skipped: Some((skip, all)), ..Change::default() };
-        if let Err(skip) = self.note_group(stored) {
-            return none(skip);
-        }
-        self.lookahead |= stored.lookahead;
-        let (blocks, mut rest) = admission::keyable(stored, self.rules.block_tokens);
-        if let (0, Some(skip)) = (blocks, rest) {
-            return none(skip);
-        }
-        let parent = match stored.parent {
-            Some(parent) => self.key_of(stored.group, parent).ok_or(Skip::ParentUnknown),
-            None => admission::root(stored, &self.model, &self.rules),
-        };
-        let mut key = match parent {
-            Ok(parent) => parent,
-            Err(skip) => return none(skip),
-        };
-        let limit = self.blocks.len() + room;
-        let mut admitted = 0;
-        let tokens = stored.tokens.chunks_exact(stored.block_tokens as usize);
-        for (hash, tokens) in stored.hashes.iter().zip(tokens).take(blocks) {
-            key = block::child(key, tokens);
-            if !self.admit((stored.group, stored.medium, *hash), key, limit) {
-                rest = Some(Skip::IndexFull);
-                break;
-            }
-            admitted += 1;
-        }
-        Change { admitted, evicted: 0, skipped: rest.map(|skip| (skip, all - admitted)) }
-    }
-
-    /// Learns what the event says about its group and block size; an error says why it is not indexed.
-    fn note_group(&mut self, stored: &Stored) -> Result<(), Skip> {
-        // A placeholder says nothing about its group.
+    fn store(&mut self, stored: &Stored, at: &Setting<'_>) {
+        let place = (stored.group, stored.medium);
         if stored.block_tokens == 0 || stored.tokens.is_empty() {
-            return Err(Skip::Placeholder);
+            return self.store_by_hash(stored);
         }
-        let dense = stored.tokens.len() as u64 == stored.hashes.len() as u64 * u64::from(stored.block_tokens);
-        let group = self.groups.entry(stored.group).or_default();
-        let before = group.indexed();
-        group.kind = stored.kind.or(group.kind);
-        group.sparse |= !dense;
-        if !group.indexed() {
-            if before {
-                self.forget_group(stored.group);
-            }
-            return Err(Skip::GroupNotIndexed);
+        let all = stored.hashes.len() as u64;
+        let (keyable, rest) = match self.admissible(stored) {
+            Ok(keyable) => keyable,
+            Err(skip) => return self.tally.skip(place.0, place.1, skip, all),
+        };
+        let room = self.within(&stored.hashes[..keyable], place, at.room);
+        let rest = if room < keyable { Some(Skip::IndexFull) } else { rest };
+        let (mut taken, before) = (0, self.counted());
+        if room > 0 {
+            taken = match self.parent(stored, at) {
+                Ok(Parent::Unknown(parent)) => return self.wait(stored, parent, &stored.hashes[..room], at),
+                Ok(Parent::Root(key)) => self.admit(stored, None, key, room),
+                Ok(Parent::Block(block, key)) => {
+                    let taken = self.admit(stored, Some(block), key, room);
+                    self.prove(place, block, at);
+                    taken
+                }
+                Err(skip) => {
+                    self.mark_foreign(&stored.hashes, skip);
+                    return self.tally.skip(place.0, place.1, skip, all);
+                }
+            };
         }
-        if !dense {
-            return Err(Skip::TokenCount);
+        self.tally.admit(place.0, place.1, taken as u64);
+        let rest = if taken < room { Some(Skip::IndexFull) } else { rest };
+        if let Some(skip) = rest {
+            self.mark_foreign(&stored.hashes[taken..], skip);
+            self.tally.skip(place.0, place.1, skip, all - taken as u64);
+        }
+        if !self.orphans.is_empty() {
+            // The parent may have just been found among the picks.
+            let most = before + at.room;
+            stored.parent.iter().chain(&stored.hashes[..taken]).for_each(|hash| self.link(*hash, most));
         }
         if stored.medium == Medium::Gpu {
-            group.on_gpu = true;
-            // Smaller entries for partly filled blocks may follow; they do not change the block size.
-            if self.block_tokens != Some(self.rules.block_tokens) {
-                self.block_tokens = Some(stored.block_tokens);
+            self.cap();
+        }
+    }
+
+    /// How many leading blocks of a store may be taken in, and why the rest may not.
+    fn admissible(&mut self, stored: &Stored) -> Result<(usize, Option<Skip>), Skip> {
+        let place = (stored.group, stored.medium);
+        let needed = self.groups.needed().count();
+        match self.groups.note(stored) {
+            Noted::Indexed => {}
+            Noted::Skip(skip) => return Err(skip),
+            Noted::Spoilt => {
+                self.forget_group(stored.group);
+                return Err(Skip::GroupNotIndexed);
             }
         }
-        Ok(())
-    }
-
-    /// Drops what was taken in while a group still looked like one that can be indexed.
-    fn forget_group(&mut self, id: GroupId) {
-        if let Some(group) = self.groups.get_mut(&id) {
-            group.held.clear();
+        self.changed |= needed != self.groups.needed().count() || stored.lookahead && !self.lookahead;
+        self.lookahead |= stored.lookahead;
+        let ratio = self.ratio(stored)?;
+        let keyable = admission::keyable(stored);
+        if keyable.0 == 0
+            && let Some(skip) = keyable.1
+        {
+            self.mark_foreign(&stored.hashes, skip);
+            return Err(skip);
         }
-        self.blocks.retain(|(group, _, _), _| *group != id);
+        if !self.planes.contains_key(&place) {
+            let plane = Plane::open(&self.chains, ratio).ok_or(Skip::IndexFull)?;
+            self.planes.insert(place, plane);
+            self.changed = true;
+        }
+        Ok(keyable)
     }
 
-    /// A hash stands for the same key on every medium.
-    fn key_of(&self, group: GroupId, hash: EngineHash) -> Option<BlockKey> {
-        Medium::ALL.iter().find_map(|medium| self.blocks.get(&(group, *medium, hash))).map(|block| block.key)
-    }
-
-    /// Counts one more copy. False: the block is new and there are `limit` already.
-    fn admit(&mut self, id: (GroupId, Medium, EngineHash), key: BlockKey, limit: usize) -> bool {
-        let full = self.blocks.len() >= limit;
-        match self.blocks.get_mut(&id) {
-            Some(block) if block.key == key => {
-                block.copies = block.copies.saturating_add(1);
-                return true;
+    /// Keys of one engine block of a store, if its size can be indexed.
+    fn ratio(&mut self, stored: &Stored) -> Result<u32, Skip> {
+        let (engine, key) = (stored.block_tokens, self.rules.block_tokens);
+        let multiple = engine.is_multiple_of(key);
+        let told = self.block_tokens;
+        // Smaller entries for partly filled blocks may follow; they do not change the block size.
+        let better = told.is_none_or(|told| (multiple, engine) > (told.is_multiple_of(key), told));
+        if stored.medium == Medium::Gpu && better {
+            self.block_tokens = Some(engine);
+            self.changed = true;
+        }
+        if !multiple {
+            return Err(Skip::BlockSize);
+        }
+        let ratio = engine / key;
+        match self.planes.get(&(stored.group, stored.medium)).map(Plane::ratio) {
+            Some(known) if known > ratio => Err(Skip::BlockSize),
+            Some(known) if known < ratio => {
+                self.drop_plane((stored.group, stored.medium));
+                Ok(ratio)
             }
-            // The same hash for other content: what it stood for is gone.
-            Some(_) => self.release(id),
-            None if full => return false,
-            None => {}
+            _ => Ok(ratio),
         }
-        self.blocks.insert(id, Block { key, copies: 1 });
-        if let (Medium::Gpu, Some(group)) = (id.1, self.groups.get_mut(&id.0)) {
-            *group.held.entry(key).or_insert(0) += 1;
-        }
-        true
     }
 
-    fn remove(&mut self, removed: &Removed) -> Change {
-        let mut change = Change::default();
-        for hash in &removed.hashes {
-            let id = (removed.group, removed.medium, *hash);
-            // A block that we never took in is gone without a trace.
-            let Some(block) = self.blocks.get_mut(&id) else { continue };
-            change.evicted += 1;
-            block.copies -= 1;
-            if block.copies == 0 {
-                self.release(id);
-            }
+    fn parent(&mut self, stored: &Stored, at: &Setting<'_>) -> Result<Parent, Skip> {
+        let Some(hash) = stored.parent else {
+            return admission::root(stored, &self.model, &self.rules).map(Parent::Root);
+        };
+        let place = (stored.group, stored.medium);
+        let known =
+            self.known(place, hash).or_else(|| self.older(at).and_then(|older| older.known(place, hash)));
+        if let Some((block, _)) = known
+            && let Some(key) = self.chains.key(block)
+        {
+            return Ok(Parent::Block(block, key));
         }
-        change
+        if self.foreign.contains(hash) {
+            return Err(Skip::ExtraKeys);
+        }
+        Ok(self.anchor(stored, hash, at).unwrap_or(Parent::Unknown(hash)))
     }
 
-    /// Takes an entry out, whatever its count.
-    fn release(&mut self, id: (GroupId, Medium, EngineHash)) {
-        let Some(block) = self.blocks.remove(&id) else { return };
-        if id.1 != Medium::Gpu {
+    /// Finds an unknown parent among the blocks of a recent pick.
+    fn anchor(&mut self, stored: &Stored, parent: EngineHash, at: &Setting<'_>) -> Option<Parent> {
+        let (picks, address) = at.picks.filter(|_| stored.medium == Medium::Gpu)?;
+        let plane = self.planes.get_mut(&(stored.group, stored.medium))?;
+        let tokens = self.rules.block_tokens as usize;
+        let keys = picks.prove(address, &stored.tokens, tokens, plane.ratio() as usize)?;
+        let block = plane.admit_anchor(&self.chains, parent, &keys)?;
+        self.tally.prove(stored.group, stored.medium, (keys.len() / plane.ratio() as usize) as u64);
+        Some(Parent::Block(block, *keys.last()?))
+    }
+
+    /// Takes in the first `blocks` hashes of a store behind `parent`; returns how many there was memory for.
+    fn admit(&mut self, stored: &Stored, parent: Option<BlockRef>, key: BlockKey, blocks: usize) -> usize {
+        let place = (stored.group, stored.medium);
+        let tokens = &stored.tokens[..blocks * stored.block_tokens as usize];
+        let keys = block::chain(key, tokens, self.rules.block_tokens as usize);
+        let Some(plane) = self.planes.get_mut(&place) else { return 0 };
+        plane.admit(&self.chains, &stored.hashes[..blocks], parent, &keys)
+    }
+
+    /// What was set aside, if its hashes mean what they do here.
+    fn older<'a>(&self, at: &Setting<'a>) -> Option<&'a Self> {
+        at.older.filter(|_| self.chained)
+    }
+
+    /// A store behind `block` proves its whole chain.
+    fn prove(&mut self, place: Place, block: BlockRef, at: &Setting<'_>) {
+        let older = self.older(at);
+        if place.1 != Medium::Gpu || !self.doubtful && older.is_none() {
             return;
         }
-        let Some(group) = self.groups.get_mut(&id.0) else { return };
-        if let Some(count) = group.held.get_mut(&block.key) {
-            *count -= 1;
-            if *count == 0 {
-                group.held.remove(&block.key);
+        let Some(plane) = self.planes.get_mut(&place) else { return };
+        if self.chains.holds(plane.holder(), block) {
+            return;
+        }
+        let mut proven = plane.prove(&self.chains, plane.memory(), block);
+        if let Some(older) = older.and_then(|older| older.planes.get(&place)) {
+            proven += plane.prove(&self.chains, older.holder(), block);
+            proven += plane.prove(&self.chains, older.memory(), block);
+        }
+        self.tally.prove(place.0, place.1, u64::from(proven / plane.ratio()));
+    }
+
+    /// Lets blocks wait for their unknown parent.
+    fn wait(&mut self, stored: &Stored, parent: EngineHash, hashes: &[EngineHash], at: &Setting<'_>) {
+        let (group, medium) = (stored.group, stored.medium);
+        if at.older.is_some() {
+            // The repair brings the parent, and these blocks again.
+            return;
+        }
+        self.tally.of(group, medium).orphans += hashes.len() as u64;
+        let tokens = stored.tokens.chunks_exact(stored.block_tokens as usize);
+        let mut parent = parent;
+        for (done, (hash, tokens)) in hashes.iter().zip(tokens).enumerate() {
+            if !self.orphans.add((group, medium, *hash), parent, tokens, at.now) {
+                return self.tally.skip(group, medium, Skip::ParentUnknown, (hashes.len() - done) as u64);
+            }
+            parent = *hash;
+        }
+    }
+
+    /// Takes in what waited for `hash`, and what waited for that, as long as no more than `most` entries are counted.
+    fn link(&mut self, hash: EngineHash, most: usize) {
+        let mut known = vec![hash];
+        while let Some(parent) = known.pop() {
+            for ((group, medium, hash), orphan) in self.orphans.take_children(parent) {
+                if self.counted() >= most {
+                    self.tally.skip(group, medium, Skip::IndexFull, 1);
+                } else if self.link_one((group, medium), parent, hash, &orphan) {
+                    known.push(hash);
+                }
+            }
+        }
+    }
+
+    fn link_one(&mut self, place: Place, parent: EngineHash, hash: EngineHash, orphan: &Orphan) -> bool {
+        let Some((block, _)) = self.known(place, parent) else { return false };
+        let (Some(key), Some(plane)) = (self.chains.key(block), self.planes.get_mut(&place)) else {
+            return false;
+        };
+        let keys = block::chain(key, &orphan.tokens, self.rules.block_tokens as usize);
+        let taken =
+            (0..orphan.copies).map(|_| plane.admit(&self.chains, &[hash], Some(block), &keys)).sum::<usize>();
+        self.tally.admit(place.0, place.1, taken as u64);
+        self.tally.of(place.0, place.1).linked += u64::from(taken > 0);
+        taken > 0
+    }
+
+    /// A store by hash alone: an offloading connector's. It counts where the hash is known from a store with tokens.
+    fn store_by_hash(&mut self, stored: &Stored) {
+        let place = (stored.group, stored.medium);
+        if self.groups.is_left_out(stored.group) {
+            return self.tally.skip(place.0, place.1, Skip::GroupNotIndexed, stored.hashes.len() as u64);
+        }
+        for hash in &stored.hashes {
+            let known = self.known_with(place, *hash).filter(|_| stored.medium != Medium::Gpu);
+            let adopted = known.is_some_and(|(block, holder, ratio)| {
+                if !self.planes.contains_key(&place)
+                    && let Some(plane) = Plane::open(&self.chains, ratio)
+                {
+                    self.planes.insert(place, plane);
+                    self.changed = true;
+                }
+                let plane = self.planes.get_mut(&place).filter(|plane| plane.ratio() == ratio);
+                plane.map(|plane| plane.adopt(&self.chains, *hash, block, holder)).is_some()
+            });
+            match adopted {
+                true => self.tally.admit(place.0, place.1, 1),
+                false => self.tally.skip(place.0, place.1, Skip::Placeholder, 1),
+            }
+        }
+    }
+
+    fn remove(&mut self, removed: &Removed, at: &Setting<'_>) {
+        let place = (removed.group, removed.medium);
+        self.tally.of(place.0, place.1).removed_events += 1;
+        for hash in &removed.hashes {
+            let plane = self.planes.get_mut(&place);
+            let mut evicted = plane.map_or(Evicted::Nothing, |plane| plane.evict(&self.chains, *hash));
+            if evicted == Evicted::Nothing
+                && let Some((block, _)) = self.older(at).and_then(|older| older.known(place, *hash))
+                && let Some(plane) = self.planes.get_mut(&place)
+            {
+                evicted = plane.unprove(&self.chains, block);
+            }
+            match evicted {
+                Evicted::Nothing => drop(self.orphans.evict((place.0, place.1, *hash))),
+                _ => self.tally.evict(place.0, place.1, 1),
             }
         }
     }

@@ -25,7 +25,7 @@ pub struct Candidate {
 /// Endpoints that were not considered although they serve the model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LeftOutCounts {
-    /// Other block size than the keys'.
+    /// A block size that is no multiple of the keys'.
     pub block_size: u64,
     /// Event stream down while others are live.
     pub stream_down: u64,
@@ -45,7 +45,9 @@ pub fn eligible(
     let mut kept = matches;
     kept.retain(|found| subset.is_empty() || subset.contains(&*found.address));
     let before = kept.len();
-    kept.retain(|found| block_tokens == 0 || found.block_tokens.is_none_or(|engine| engine == block_tokens));
+    kept.retain(|found| {
+        block_tokens == 0 || found.block_tokens.is_none_or(|engine| engine.is_multiple_of(block_tokens))
+    });
     left_out.block_size = (before - kept.len()) as u64;
     if kept.iter().any(|found| found.live) {
         let before = kept.len();
@@ -70,10 +72,13 @@ pub fn order(candidates: &mut [Candidate]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::TrustState;
     use proptest::prelude::*;
 
     fn found(address: &str, blocks: u32, live: bool, block_tokens: Option<u32>) -> EndpointMatch {
-        EndpointMatch { address: address.into(), blocks, live, block_tokens }
+        let trust = if live { TrustState::Live } else { TrustState::Lost };
+        let lengths = [blocks, 0, 0, 0, 0];
+        EndpointMatch { address: address.into(), rank: 0, blocks, lengths, live, trust, block_tokens }
     }
 
     fn names(kept: &[EndpointMatch]) -> Vec<(&str, u32)> {
@@ -81,9 +86,9 @@ mod tests {
     }
 
     #[test]
-    fn other_block_sizes_are_left_out_and_unknown_ones_stay() {
+    fn other_block_sizes_are_left_out_and_multiples_and_unknown_ones_stay() {
         let all =
-            vec![found("a", 3, true, Some(16)), found("b", 2, true, Some(32)), found("c", 0, true, None)];
+            vec![found("a", 3, true, Some(48)), found("b", 2, true, Some(64)), found("c", 0, true, None)];
         let (kept, left_out) = eligible(all, 32, &HashSet::new());
         assert_eq!(names(&kept), [("b", 2), ("c", 0)]);
         assert_eq!(left_out, LeftOutCounts { block_size: 1, stream_down: 0 });

@@ -1,0 +1,121 @@
+//! What happens to many entries of a plane at once: doubt, the bound on ghosts, the cap on copies.
+
+use super::{Entry, GHOSTS_SPARE, OLD, Plane, SHRUNK};
+use crate::events::event::EngineHash;
+use crate::index::chains::Chains;
+
+impl Plane {
+    /// The last counted copy of a hash is gone: it is remembered from now on. The caller takes the copies away.
+    pub(super) fn bury(&mut self, chains: &Chains, hash: EngineHash, entry: Entry) {
+        let span = self.span(hash);
+        self.memory.share(chains, self.credit.holder, entry.block, span);
+        self.credit.take(chains, entry.block, span);
+        self.suspects -= u64::from(entry.flags & SHRUNK != 0) + u64::from(entry.copies.saturating_sub(1));
+        self.hashes.insert(hash, Entry { copies: 0, flags: 0, ..entry });
+        self.counted -= 1;
+        self.ghosts += 1;
+        self.young += 1;
+        if self.young > (self.counted_most + GHOSTS_SPARE) / 2 {
+            self.sweep(chains);
+        }
+    }
+
+    /// Nothing that is counted can be relied on any more: every entry becomes a ghost. In one step if there was none.
+    pub(in crate::index) fn doubt(&mut self, chains: &Chains) {
+        if self.ghosts == 0 {
+            std::mem::swap(&mut self.credit, &mut self.memory);
+            self.hashes.retain(|_, entry| {
+                *entry = Entry { copies: 0, flags: 0, ..*entry };
+                true
+            });
+        } else {
+            let mut counted = Vec::with_capacity(self.counted);
+            self.hashes.retain(|hash, entry| {
+                if entry.copies > 0 {
+                    counted.push((EngineHash(hash.into()), entry.block));
+                    *entry = Entry { copies: 0, flags: 0, ..*entry };
+                }
+                true
+            });
+            for (hash, block) in counted {
+                let span = self.span(hash);
+                self.memory.share(chains, self.credit.holder, block, span);
+            }
+            chains.clear_holder(self.credit.holder);
+            self.credit.others.clear();
+        }
+        self.ghosts += self.counted;
+        (self.young, self.proven) = (0, false);
+        (self.copies, self.counted, self.suspects) = (0, 0, 0);
+    }
+
+    /// Forgets a hash, whatever its count.
+    pub(super) fn forget(&mut self, chains: &Chains, hash: EngineHash) {
+        let Some(entry) = self.hashes.remove(hash) else { return };
+        let span = self.span(hash);
+        self.spans.remove(&(hash.0 as u64));
+        if entry.copies > 0 {
+            self.credit.take(chains, entry.block, span);
+            self.suspects -= u64::from(entry.flags & SHRUNK != 0) + u64::from(entry.copies - 1);
+            self.copies -= u64::from(entry.copies);
+            self.counted -= 1;
+        } else {
+            // Before the memory lets go of it: nobody else may hold it.
+            if chains.holds(self.credit.holder, entry.block) {
+                self.credit.take(chains, entry.block, span);
+            }
+            self.memory.take(chains, entry.block, span);
+            self.ghosts -= 1;
+        }
+    }
+
+    /// Forgets the ghosts that the last sweep found already, except those that are credited by their chain.
+    fn sweep(&mut self, chains: &Chains) {
+        let mut old = Vec::new();
+        let credit = self.credit.holder;
+        self.hashes.retain(|hash, entry| {
+            if entry.copies == 0 && !chains.holds(credit, entry.block) {
+                if entry.flags & OLD != 0 {
+                    old.push(EngineHash(hash.into()));
+                }
+                entry.flags |= OLD;
+            }
+            true
+        });
+        for hash in old {
+            self.forget(chains, hash);
+        }
+        self.young = 0;
+    }
+
+    /// Brings copies that may be phantoms down to what is proven: a hash that was not removed since it was last stored
+    /// has one copy, any other has none. Returns how many copies that took away.
+    ///
+    /// Requests with `kv_cache_report_mode=full` store blocks again that they only hit, so counts can grow beyond the
+    /// engine's memory; nothing in the stream tells which.
+    pub(in crate::index) fn trim(&mut self, chains: &Chains) -> u64 {
+        if self.suspects == 0 {
+            return 0;
+        }
+        let before = self.copies;
+        let mut shrunk = Vec::new();
+        self.hashes.retain(|hash, entry| {
+            if entry.copies > 0 && entry.flags & SHRUNK != 0 {
+                shrunk.push(EngineHash(hash.into()));
+            } else if entry.copies > 1 {
+                entry.copies = 1;
+            }
+            true
+        });
+        for hash in shrunk {
+            if let Some(entry) = self.hashes.get(hash) {
+                self.suspects =
+                    u64::from(entry.flags & SHRUNK != 0) + u64::from(entry.copies.saturating_sub(1));
+                self.bury(chains, hash, entry);
+            }
+        }
+        self.suspects = 0;
+        self.copies = self.counted as u64;
+        before - self.copies
+    }
+}

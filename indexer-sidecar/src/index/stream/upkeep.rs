@@ -1,0 +1,215 @@
+//! What happens to a stream as a whole, and what lookups and operators are shown of it.
+
+use std::time::Duration;
+
+use super::{Place, StreamBlocks};
+use crate::events::event::{EngineHash, Medium};
+use crate::index::admission::Skip;
+use crate::index::chains::{BlockRef, Holder, Matches};
+use crate::index::groups::GroupId;
+use crate::index::plane::Plane;
+use crate::index::tally::Counts;
+
+/// What a lookup needs of one stream.
+#[derive(Clone, Default, Debug)]
+pub(in crate::index) struct View {
+    /// Holders in GPU memory: all of them are needed.
+    gpu: Vec<Holder>,
+    /// Holders on other media: any of them.
+    other: Vec<(Medium, Holder, u32)>,
+    ratio: u32,
+    lookahead: bool,
+    /// The engine's block size, as its stores told.
+    pub(in crate::index) block_tokens: Option<u32>,
+}
+
+impl View {
+    /// Leading blocks by medium: GPU first, as in [`Medium::ALL`].
+    pub(in crate::index) fn lengths(&self, matches: &Matches) -> [u32; Medium::ALL.len()] {
+        let mut lengths = [0; Medium::ALL.len()];
+        // A prompt's end inside an engine block does not hit it, however many of its keys match.
+        let whole = |blocks: u32, ratio: u32| blocks - blocks % ratio.max(1);
+        // With lookahead the last block's hash also covers tokens after it, which a request need not share.
+        let shared = |blocks: u32, ratio: u32| blocks.saturating_sub(if self.lookahead { ratio } else { 0 });
+        let gpu = self.gpu.iter().map(|holder| matches.of(*holder)).min().unwrap_or(0);
+        lengths[0] = shared(whole(gpu, self.ratio), self.ratio);
+        for (medium, holder, ratio) in &self.other {
+            let length = &mut lengths[*medium as usize];
+            *length = (*length).max(shared(whole(matches.of(*holder), *ratio), *ratio));
+        }
+        lengths
+    }
+}
+
+impl StreamBlocks {
+    /// The first thing the process ever published will be or was seen.
+    pub(in crate::index) fn set_from_start(&mut self, from_start: bool) {
+        self.groups.from_start = from_start;
+    }
+
+    /// These blocks are for the time of a repair only. `chained`: the process that told what was set aside told these.
+    pub(in crate::index) fn set_repairing(&mut self, chained: bool) {
+        self.chained = chained;
+    }
+
+    /// Lookups are to see these blocks from now on.
+    pub(in crate::index) fn touch(&mut self) {
+        self.changed = true;
+    }
+
+    /// The engine's memory, in blocks: there cannot be more copies in it.
+    pub(in crate::index) fn set_capacity(&mut self, blocks: Option<u64>) {
+        self.capacity = blocks;
+    }
+
+    /// Whether something older than the last loss has not been proven again, or the beginning was not seen.
+    pub(in crate::index) fn is_partial(&self) -> bool {
+        self.doubtful
+    }
+
+    /// Nothing that was told so far can be relied on; what the hashes stand for is kept.
+    pub(in crate::index) fn doubt(&mut self) {
+        self.remember();
+        self.doubtful = true;
+    }
+
+    /// `AllBlocksCleared`: everything is gone, in all groups and media, and nothing is in doubt.
+    pub(super) fn clear(&mut self) {
+        let copies: Vec<(Place, u64)> =
+            self.planes.iter().map(|(place, plane)| (*place, plane.copies())).collect();
+        for ((group, medium), copies) in copies {
+            self.tally.evict(group, medium, copies);
+        }
+        self.tally.cleared_events += 1;
+        self.remember();
+        self.doubtful = false;
+    }
+
+    fn remember(&mut self) {
+        self.planes.values_mut().for_each(|plane| plane.doubt(&self.chains));
+        self.orphans = Default::default();
+        self.changed = true;
+    }
+
+    /// Gives everything up that it has in the chains.
+    pub(in crate::index) fn close(&mut self) {
+        while let Some((_, plane)) = self.planes.pop_first() {
+            plane.close(&self.chains);
+        }
+        self.changed = true;
+    }
+
+    pub(super) fn drop_plane(&mut self, place: Place) {
+        if let Some(plane) = self.planes.remove(&place) {
+            plane.close(&self.chains);
+            self.changed = true;
+        }
+    }
+
+    /// Drops what was taken in while a group still looked like one that can be indexed.
+    pub(super) fn forget_group(&mut self, group: GroupId) {
+        for medium in Medium::ALL {
+            self.drop_plane((group, medium));
+        }
+    }
+
+    pub(super) fn known(&self, place: Place, hash: EngineHash) -> Option<(BlockRef, Holder)> {
+        self.known_with(place, hash).map(|(block, holder, _)| (block, holder))
+    }
+
+    /// What a hash stands for, on its own plane or another one: a hash names content, wherever a copy of it lies.
+    pub(super) fn known_with(&self, place: Place, hash: EngineHash) -> Option<(BlockRef, Holder, u32)> {
+        let of = |plane: &Plane| plane.known(hash).map(|(block, holder)| (block, holder, plane.ratio()));
+        self.planes.get(&place).and_then(of).or_else(|| self.planes.values().find_map(of))
+    }
+
+    /// How many leading `hashes` there is room for, if no more than `room` are counted for the first time.
+    pub(super) fn within(&self, hashes: &[EngineHash], place: Place, room: usize) -> usize {
+        if room >= hashes.len() {
+            return hashes.len();
+        }
+        let Some(plane) = self.planes.get(&place) else { return room };
+        let mut new = 0;
+        let fits = hashes.iter().take_while(|hash| {
+            new += usize::from(!plane.is_counted(**hash));
+            new <= room
+        });
+        fits.count()
+    }
+
+    pub(super) fn mark_foreign(&mut self, hashes: &[EngineHash], skip: Skip) {
+        if skip == Skip::ExtraKeys {
+            hashes.iter().for_each(|hash| self.foreign.add(*hash));
+        }
+    }
+
+    /// Keeps the copies in GPU memory within the engine's capacity.
+    pub(super) fn cap(&mut self) {
+        let Some(capacity) = self.capacity else { return };
+        let copies = |planes: &std::collections::BTreeMap<Place, Plane>| {
+            let gpu = planes.iter().filter(|((_, medium), _)| *medium == Medium::Gpu);
+            gpu.map(|(_, plane)| plane.copies()).sum::<u64>()
+        };
+        if copies(&self.planes) <= capacity {
+            return;
+        }
+        for ((group, medium), plane) in
+            self.planes.iter_mut().filter(|((_, medium), _)| *medium == Medium::Gpu)
+        {
+            let phantoms = plane.trim(&self.chains);
+            self.tally.skip(*group, *medium, Skip::OverCapacity, phantoms);
+        }
+        if copies(&self.planes) > capacity {
+            // Removals were lost that no gap told of.
+            self.doubt();
+        }
+    }
+
+    /// Gives up on blocks whose parent did not turn up in time.
+    pub(in crate::index) fn expire(&mut self, now: Duration) {
+        for ((group, medium, _), _) in self.orphans.expire(now) {
+            self.tally.skip(group, medium, Skip::ParentUnknown, 1);
+        }
+    }
+
+    /// Entries with a copy: distinct (group, medium, engine hash).
+    pub(in crate::index) fn counted(&self) -> usize {
+        self.planes.values().map(Plane::counted).sum()
+    }
+
+    /// Entries that are remembered without a copy.
+    pub(in crate::index) fn ghosts(&self) -> usize {
+        self.planes.values().map(Plane::ghosts).sum()
+    }
+
+    /// Blocks that wait for their parent.
+    pub(in crate::index) fn waiting(&self) -> usize {
+        self.orphans.len()
+    }
+
+    /// Events by group and medium, with the entries held there now.
+    pub(in crate::index) fn counts(&self) -> impl Iterator<Item = (GroupId, Medium, &Counts, usize)> {
+        self.tally.counts().map(|(group, medium, counts)| {
+            (group, medium, counts, self.planes.get(&(group, medium)).map_or(0, Plane::counted))
+        })
+    }
+
+    /// What lookups need, if it has changed since this was asked last.
+    pub(in crate::index) fn new_view(&mut self) -> Option<View> {
+        std::mem::take(&mut self.changed).then(|| self.view())
+    }
+
+    pub(in crate::index) fn view(&self) -> View {
+        let gpu = self.groups.needed().map(|group| self.planes.get(&(group, Medium::Gpu)));
+        // A group that is needed and holds nothing: no prefix is cached.
+        let gpu: Vec<&Plane> = gpu.collect::<Option<_>>().unwrap_or_default();
+        let other = self.planes.iter().filter(|((_, medium), _)| *medium != Medium::Gpu);
+        View {
+            gpu: gpu.iter().map(|plane| plane.holder()).collect(),
+            other: other.map(|((_, medium), plane)| (*medium, plane.holder(), plane.ratio())).collect(),
+            ratio: gpu.iter().map(|plane| plane.ratio()).max().unwrap_or(1),
+            lookahead: self.lookahead,
+            block_tokens: self.block_tokens,
+        }
+    }
+}
