@@ -269,6 +269,6 @@ fn model(tokenizer: &Path) -> Value {
     let demo = ModelFiles::demo();
     json!({
         "name": demo.name, "default": true, "block_tokens": demo.block_tokens, "tokenizer": tokenizer,
-        "tokenizer_config": demo.tokenizer_config, "chat_template": demo.chat_template,
+        "tokenizer_config": demo.tokenizer_config, "config": demo.config, "chat_template": demo.chat_template,
     })
 }

@@ -5,7 +5,7 @@ use crate::definition::{ModelDefinition, SaltRule};
 use crate::pass::{Pass, PassReason};
 use crate::request::{Prompt, Request};
 use crate::template::Template;
-use crate::tokenizer::{Encoded, Limits, Tokenizer};
+use crate::tokenizer::{Encoded, Limits, Stats, Tokenizer};
 
 /// A model definition with its tokenizer and chat template, ready to key prompts.
 pub struct Model {
@@ -42,7 +42,7 @@ pub enum LoadError {
 
 impl Model {
     /// Takes a definition's tokenizer and, where the definition has one, the chat template's text. Prompts are encoded
-    /// within the default [`Limits`].
+    /// within the definition's limits.
     ///
     /// # Errors
     /// When the chat template does not parse.
@@ -55,7 +55,8 @@ impl Model {
             .map(|source| Template::new(source, &definition.special_tokens))
             .transpose()
             .map_err(|message| LoadError::Template { model: definition.name.clone(), message })?;
-        Ok(Self { definition, tokenizer, template, limits: Limits::default() })
+        let limits = definition.limits.into();
+        Ok(Self { definition, tokenizer, template, limits })
     }
 
     /// The same model with other limits.
@@ -64,25 +65,14 @@ impl Model {
         Self { limits, ..self }
     }
 
+    /// What the tokenizer's caches have done so far.
+    pub fn stats(&self) -> Stats {
+        self.tokenizer.stats()
+    }
+
     /// The definition it was loaded from.
     pub fn definition(&self) -> &ModelDefinition {
         &self.definition
-    }
-
-    /// The LoRA adapter that `model` (the request's field) means; `Err` if this definition does not serve that name.
-    ///
-    /// No name, or an empty one, means the server's own model in vLLM: here the definition marked `default`.
-    pub fn adapter_for<'a>(&self, model: Option<&'a str>) -> Result<Option<&'a str>, Pass> {
-        let definition = &self.definition;
-        match model.filter(|name| !name.is_empty()) {
-            None if definition.default => Ok(None),
-            Some(name) if definition.served_names.iter().any(|served| served == name) => Ok(None),
-            Some(name) if definition.lora_adapters.iter().any(|adapter| adapter == name) => Ok(Some(name)),
-            _ => Err(Pass::new(
-                PassReason::UnknownModel,
-                format!("model: no name that {} is served by", definition.name),
-            )),
-        }
     }
 
     /// Token ids of the request's prompt, or of a prefix of it when a limit was met. The request's `model` is not looked
@@ -101,9 +91,7 @@ impl Model {
             Prompt::Text { text, add_special_tokens } => self.encode(text, *add_special_tokens)?,
             Prompt::Tokens(ids) => Encoded { ids: self.known(ids)?, complete: true },
             Prompt::Chat(chat) => {
-                let template = self.template.as_ref().ok_or_else(|| {
-                    Pass::new(PassReason::NoTemplate, "a chat, and the model has no chat template")
-                })?;
+                let template = self.template.as_ref().ok_or_else(|| self.no_template())?;
                 self.encode(&template.render(chat)?, chat.add_special_tokens)?
             }
         };
@@ -122,7 +110,7 @@ impl Model {
     /// Keys of the request's prompt.
     pub fn keys(&self, request: &Request) -> Result<PromptKeys, Pass> {
         let definition = &self.definition;
-        let lora = self.adapter_for(request.model.as_deref())?;
+        let lora = definition.adapter_for(request.model.as_deref())?;
         let Encoded { ids, complete } = self.tokens(request)?;
         let salt = match definition.cache_salt {
             SaltRule::Keyed => request.cache_salt.as_deref(),
@@ -135,6 +123,13 @@ impl Model {
             keys.truncate(block::matchable_blocks(ids.len(), block_tokens));
         }
         Ok(PromptKeys { keys, token_count: ids.len(), complete })
+    }
+
+    fn no_template(&self) -> Pass {
+        match &self.definition.chat_refused {
+            Some(why) => Pass::new(PassReason::OwnRenderer, why.clone()),
+            None => Pass::new(PassReason::NoTemplate, "a chat, and the model has no chat template"),
+        }
     }
 
     fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Encoded, Pass> {

@@ -21,6 +21,8 @@ pub enum PassReason {
     UnknownModel,
     /// A chat for a model without a chat template.
     NoTemplate,
+    /// A chat for a model whose engine renders chats without a template.
+    OwnRenderer,
     /// The chat template raised an error or ran out of its budget.
     TemplateError,
     /// The tokenizer could not encode the prompt.
@@ -31,7 +33,7 @@ pub enum PassReason {
 
 impl PassReason {
     /// All reasons, for declaring one counter each.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::MalformedJson,
         Self::InvalidField,
         Self::UnsupportedField,
@@ -40,6 +42,7 @@ impl PassReason {
         Self::EmptyPrompt,
         Self::UnknownModel,
         Self::NoTemplate,
+        Self::OwnRenderer,
         Self::TemplateError,
         Self::TokenizerError,
         Self::PromptTooLong,
@@ -56,6 +59,7 @@ impl PassReason {
             Self::EmptyPrompt => "empty_prompt",
             Self::UnknownModel => "unknown_model",
             Self::NoTemplate => "no_template",
+            Self::OwnRenderer => "own_renderer",
             Self::TemplateError => "template_error",
             Self::TokenizerError => "tokenizer_error",
             Self::PromptTooLong => "prompt_too_long",

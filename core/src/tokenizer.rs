@@ -28,7 +28,7 @@ mod texts;
 mod vocabulary;
 mod words;
 
-pub use asset::{ASSET_BYTES_MAX, ASSET_VERSION, AssetError};
+pub use asset::{ASSET_BYTES_MAX, ASSET_VERSION, AssetError, readable};
 pub use compile::{CompileError, compile};
 pub use runtime::{CacheSizes, Runtime, Stats};
 
@@ -48,6 +48,11 @@ pub trait Tokenizer: Send + Sync {
 
     /// Token ids in the vocabulary, added tokens included: ids at or above it are unknown to the model.
     fn vocab_size(&self) -> usize;
+
+    /// What its caches have done so far; zeros for one without caches.
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
 }
 
 /// What a text was encoded to.

@@ -26,7 +26,7 @@ fn models() -> [(&'static str, Model); 2] {
 
 fn tokens(model: &Model, api: Api, body: &Value) -> Result<Vec<u32>, Pass> {
     let request = request::parse(api, body.to_string().as_bytes())?;
-    model.adapter_for(request.model.as_deref())?;
+    model.definition().adapter_for(request.model.as_deref())?;
     model.tokens(&request).map(|encoded| encoded.ids)
 }
 

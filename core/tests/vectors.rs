@@ -83,9 +83,9 @@ fn bad_input_passes() {
 #[wasm_bindgen_test(unsupported = test)]
 fn the_adapter_is_part_of_the_key_and_an_unknown_model_passes() {
     let model: Model = common::small_model();
-    assert_eq!(model.adapter_for(None).unwrap(), None);
-    assert_eq!(model.adapter_for(Some("")).unwrap(), None);
-    assert_eq!(model.adapter_for(Some("demo")).unwrap(), None);
-    assert_eq!(model.adapter_for(Some("sql-adapter")).unwrap(), Some("sql-adapter"));
-    assert_eq!(model.adapter_for(Some("Demo")).unwrap_err().reason.label(), "unknown_model");
+    assert_eq!(model.definition().adapter_for(None).unwrap(), None);
+    assert_eq!(model.definition().adapter_for(Some("")).unwrap(), None);
+    assert_eq!(model.definition().adapter_for(Some("demo")).unwrap(), None);
+    assert_eq!(model.definition().adapter_for(Some("sql-adapter")).unwrap(), Some("sql-adapter"));
+    assert_eq!(model.definition().adapter_for(Some("Demo")).unwrap_err().reason.label(), "unknown_model");
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 use warmpath_core::block::{self, BlockKey, KeySpace};
-use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
+use warmpath_core::definition::ModelDefinition;
 use warmpath_core::model::Model;
 use warmpath_core::request::{self, Api};
 use warmpath_core::tokenizer::HfTokenizer;
@@ -112,20 +112,13 @@ impl Ledger {
 fn load(files: &ModelFiles) -> Result<Model> {
     let read =
         |path: &std::path::Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
-    let asset = || AssetRef { sha256: String::new(), bytes: 0 };
     let definition = ModelDefinition {
         name: files.name.clone(),
         served_names: vec![files.name.clone()],
         default: true,
-        lora_adapters: Vec::new(),
-        seed: 0,
         block_tokens: files.block_tokens,
-        cache_salt: SaltRule::Keyed,
         max_model_len: Some(files.max_model_len),
-        special_tokens: std::collections::BTreeMap::new(),
-        tokenizer: asset(),
-        chat_template: Some(asset()),
-        digest: String::new(),
+        ..ModelDefinition::default()
     };
     let template =
         String::from_utf8(read(&files.chat_template)?).context("the chat template is not UTF-8")?;

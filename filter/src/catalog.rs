@@ -1,6 +1,6 @@
 //! The models of the sidecar's catalog, as far as they are loaded in this VM. Fetching them is [`crate::fetch`]'s.
 
-use warmpath_core::definition::{Catalog, Mode, ModelDefinition};
+use warmpath_core::definition::{Catalog, Mode, ModelDefinition, Tokenize};
 use warmpath_core::model::Model;
 use warmpath_core::pass::PassReason;
 
@@ -19,10 +19,24 @@ struct Slot {
 }
 
 enum State {
-    Missing,
+    /// Its assets have to be fetched. The model of that name in the catalog before goes on serving meanwhile.
+    Missing { old: Option<Box<Model>> },
     /// Its assets are bad; not tried again until the definition changes.
-    Broken,
+    Broken { old: Option<Box<Model>> },
+    /// Keys are made here.
     Loaded(Box<Model>),
+    /// Keys are made by the sidecar.
+    Remote,
+    /// There is no exact tokenizer for it.
+    Refused,
+}
+
+/// Who makes a request's keys.
+pub enum Serving<'a> {
+    /// This VM, with this model.
+    Here(&'a Model),
+    /// The sidecar, for this definition.
+    Sidecar(&'a ModelDefinition),
 }
 
 impl Models {
@@ -33,29 +47,45 @@ impl Models {
 
     /// Whether any model can be keyed.
     pub fn ready(&self) -> bool {
-        self.slots.iter().any(|slot| matches!(slot.state, State::Loaded(_)))
+        self.slots.iter().any(|slot| slot.serving().is_some())
     }
 
-    /// Takes a catalog over. Loaded models whose digest is unchanged stay; others are freed here, before their
-    /// successors load: a VM's memory never shrinks, and two tokenizers at a time would double it for good.
+    /// Takes a catalog over. Loaded models whose digest is unchanged stay; one that has changed serves on until the
+    /// assets of its successor have come whole ([`Self::make_room`]).
     pub fn apply(&mut self, catalog: Catalog) {
         self.mode = catalog.mode;
         let mut old = std::mem::take(&mut self.slots);
-        old.retain(|slot| catalog.models.iter().any(|model| model.digest == slot.definition.digest));
-        self.slots = catalog
-            .models
-            .into_iter()
-            .map(|definition| {
-                let kept = old.iter().position(|slot| slot.definition.digest == definition.digest);
-                let state = kept.map_or(State::Missing, |index| old.swap_remove(index).state);
-                Slot { definition, state }
-            })
-            .collect();
+        let mut take = |same: &dyn Fn(&ModelDefinition) -> bool| {
+            let index = old.iter().position(|slot| same(&slot.definition))?;
+            Some(old.swap_remove(index).state)
+        };
+        let mut slots = Vec::new();
+        for definition in catalog.models {
+            let same = take(&|known| known.digest == definition.digest);
+            let state = same.unwrap_or_else(|| match definition.tokenize {
+                Tokenize::Inline(_) => State::Missing {
+                    old: take(&|known| known.name == definition.name).and_then(State::model),
+                },
+                Tokenize::Sidecar => State::Remote,
+                Tokenize::Refused(_) => State::Refused,
+            });
+            slots.push(Slot { definition, state });
+        }
+        self.slots = slots;
     }
 
     /// The next definition whose assets have to be fetched.
     pub fn missing(&self) -> Option<&ModelDefinition> {
-        self.slots.iter().find(|slot| matches!(slot.state, State::Missing)).map(|slot| &slot.definition)
+        let missing = |slot: &&Slot| matches!(slot.state, State::Missing { .. });
+        self.slots.iter().find(missing).map(|slot| &slot.definition)
+    }
+
+    /// Frees the model that a definition's own will replace: a VM's memory never shrinks, and two tokenizers at a time
+    /// would double it for good.
+    pub fn make_room(&mut self, digest: &str) {
+        if let Some(Slot { state: State::Missing { old }, .. }) = self.slot(digest) {
+            *old = None;
+        }
     }
 
     /// Puts a loaded model in its place; dropped if its definition is not in force any more.
@@ -65,10 +95,11 @@ impl Models {
         }
     }
 
-    /// Gives a definition up until it changes.
+    /// Gives a definition up until it changes. The model before it serves on, if it is still there.
     pub fn give_up(&mut self, digest: &str) {
         if let Some(slot) = self.slot(digest) {
-            slot.state = State::Broken;
+            let state = std::mem::replace(&mut slot.state, State::Refused);
+            slot.state = State::Broken { old: state.model() };
         }
     }
 
@@ -76,22 +107,51 @@ impl Models {
         self.slots.iter_mut().find(|slot| slot.definition.digest == digest)
     }
 
-    /// The loaded model that serves a request's `model` field.
-    pub fn serving(&self, name: Option<&str>) -> Result<&Model, Reason> {
-        let mut unloaded = self.slots.is_empty();
+    /// Who makes the keys of a request with this `model` field.
+    pub fn serving(&self, name: Option<&str>) -> Result<Serving<'_>, Reason> {
+        let mut reason = match self.slots.is_empty() {
+            true => Reason::NotReady,
+            false => Reason::Prompt(PassReason::UnknownModel),
+        };
         for slot in &self.slots {
-            match &slot.state {
-                State::Loaded(model) if model.adapter_for(name).is_ok() => return Ok(model),
-                State::Loaded(_) => {}
-                State::Missing | State::Broken => unloaded |= serves(&slot.definition, name),
+            match slot.serving() {
+                Some(Serving::Here(model)) if model.definition().adapter_for(name).is_ok() => {
+                    return Ok(Serving::Here(model));
+                }
+                Some(Serving::Sidecar(definition)) if definition.adapter_for(name).is_ok() => {
+                    return Ok(Serving::Sidecar(definition));
+                }
+                _ if slot.definition.adapter_for(name).is_ok() => {
+                    reason = match slot.state {
+                        State::Refused => Reason::ModelRefused,
+                        _ => Reason::NotReady,
+                    };
+                }
+                _ => {}
             }
         }
-        Err(if unloaded { Reason::NotReady } else { Reason::Prompt(PassReason::UnknownModel) })
+        Err(reason)
     }
 }
 
-/// Whether a definition that is not loaded would serve `name`.
-fn serves(definition: &ModelDefinition, name: Option<&str>) -> bool {
-    let Some(name) = name else { return definition.default };
-    definition.served_names.iter().chain(&definition.lora_adapters).any(|served| served == name)
+impl Slot {
+    fn serving(&self) -> Option<Serving<'_>> {
+        match &self.state {
+            State::Loaded(model) => Some(Serving::Here(model)),
+            State::Missing { old } | State::Broken { old } => old.as_deref().map(Serving::Here),
+            State::Remote => Some(Serving::Sidecar(&self.definition)),
+            State::Refused => None,
+        }
+    }
+}
+
+impl State {
+    /// The model that served in it.
+    fn model(self) -> Option<Box<Model>> {
+        match self {
+            Self::Loaded(model) => Some(model),
+            Self::Missing { old } | Self::Broken { old } => old,
+            Self::Remote | Self::Refused => None,
+        }
+    }
 }

@@ -113,8 +113,8 @@ fn ok<T>(call: &'static str, result: Result<T, Status>) -> HostResult<T> {
 }
 
 /// A buffer that must be there.
-fn buffer(call: &'static str, kind: BufferType, bytes: usize) -> HostResult<Vec<u8>> {
-    ok(call, hostcalls::get_buffer(kind, 0, bytes))?
+fn buffer(call: &'static str, kind: BufferType, start: usize, bytes: usize) -> HostResult<Vec<u8>> {
+    ok(call, hostcalls::get_buffer(kind, start, bytes))?
         .ok_or(HostError { call, status: "no such buffer".to_owned() })
 }
 
@@ -137,6 +137,7 @@ impl Host for Envoy {
         let kind = match kind {
             MetricKind::Counter => MetricType::Counter,
             MetricKind::Histogram => MetricType::Histogram,
+            MetricKind::Gauge => MetricType::Gauge,
         };
         ok("define_metric", hostcalls::define_metric(kind, name))
     }
@@ -144,6 +145,10 @@ impl Host for Envoy {
     fn increment_metric(&self, id: u32, by: u64) -> HostResult<()> {
         let by = i64::try_from(by).unwrap_or(i64::MAX);
         ok("increment_metric", hostcalls::increment_metric(id, by))
+    }
+
+    fn metric(&self, id: u32) -> HostResult<u64> {
+        ok("metric", hostcalls::get_metric(id))
     }
 
     fn record_metric(&self, id: u32, value: u64) -> HostResult<()> {
@@ -159,7 +164,7 @@ impl Host for Envoy {
     }
 
     fn request_body(&self, bytes: usize) -> HostResult<Vec<u8>> {
-        buffer("request_body", BufferType::HttpRequestBody, bytes)
+        buffer("request_body", BufferType::HttpRequestBody, 0, bytes)
     }
 
     fn resume_request(&self) -> HostResult<()> {
@@ -193,7 +198,7 @@ impl Host for Envoy {
     }
 
     fn grpc_message(&self, bytes: usize) -> HostResult<Vec<u8>> {
-        buffer("grpc_message", BufferType::GrpcReceiveBuffer, bytes)
+        buffer("grpc_message", BufferType::GrpcReceiveBuffer, 0, bytes)
     }
 
     fn http_get(&self, cluster: &str, path: &str, timeout: Duration) -> HostResult<u32> {
@@ -205,7 +210,7 @@ impl Host for Envoy {
         ok("http_status", hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status"))
     }
 
-    fn http_body(&self, bytes: usize) -> HostResult<Vec<u8>> {
-        buffer("http_body", BufferType::HttpCallResponseBody, bytes)
+    fn http_body(&self, start: usize, bytes: usize) -> HostResult<Vec<u8>> {
+        buffer("http_body", BufferType::HttpCallResponseBody, start, bytes)
     }
 }

@@ -1,7 +1,8 @@
 //! Fetches the catalog and the assets of its models from the sidecar, one call at a time, from the root context.
 //!
 //! Every `catalog_poll` the catalog is read. What it names and this VM does not have is fetched, checked against its
-//! SHA-256 and loaded; then the next poll is due. A failed call starts over from the catalog after a growing, jittered
+//! checksum and loaded; then the next poll is due. A tokenizer is checked in Envoy's buffer, part by part; only when it is
+//! whole the tokenizer before it is freed, and the new one read into this VM, where it is used in place. A failed call starts over from the catalog after a growing, jittered
 //! pause. What is loaded stays in use meanwhile, so a sidecar that is away changes nothing here.
 //!
 //! Cost: loading stalls the worker, since a VM runs one callback at a time (`warmpath.asset_load_us`); the jitter of
@@ -9,14 +10,15 @@
 
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-use warmpath_core::definition::{AssetRef, CATALOG_PATH, CATALOG_VERSION, Catalog, ModelDefinition};
+use warmpath_core::definition::{
+    AssetRef, CATALOG_PATH, CATALOG_VERSION, Catalog, ModelDefinition, Tokenize,
+};
 use warmpath_core::model::Model;
 use warmpath_core::request::{self, Api};
-use warmpath_core::tokenizer::HfTokenizer;
 
 use crate::config::Config;
-use crate::host::{Host, HostResult};
+use crate::engine;
+use crate::host::Host;
 use crate::metrics::{Counter, Histogram};
 use crate::vm::Vm;
 
@@ -26,6 +28,8 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(12);
 /// Envoy gives a Wasm plugin responses of up to 32 MiB.
 pub const ASSET_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of an asset that are in this VM's memory while it is checked.
+const CHECKED_BYTES: usize = 64 << 10;
 /// A catalog of 1000 models is about 1 MiB.
 pub const CATALOG_BYTES_MAX: usize = 4 << 20;
 /// First pause after a failure; doubles with each further one.
@@ -38,8 +42,8 @@ const JITTER: std::ops::Range<f64> = 0.75..1.25;
 /// The call that is under way.
 enum Call {
     Catalog,
-    Tokenizer { digest: String },
-    Template { digest: String, tokenizer: Vec<u8> },
+    Template { digest: String },
+    Tokenizer { digest: String, template: Option<Vec<u8>> },
 }
 
 enum State {
@@ -104,8 +108,8 @@ impl Fetcher {
             return false;
         };
         let counter = call.counter();
-        let taken = match answer_body(host, headers, bytes) {
-            Ok(body) => self.take(host, vm, call, body),
+        let taken = match answered(host, headers) {
+            Ok(()) => self.take(host, vm, call, bytes),
             Err(message) => Err(Failure { counter, message }),
         };
         match taken {
@@ -115,34 +119,36 @@ impl Fetcher {
         true
     }
 
-    /// Uses a body; the call that has to follow at once, if any.
+    /// Uses an answer of `bytes` bytes; the call that has to follow at once, if any.
     fn take(
         &mut self,
         host: &dyn Host,
         vm: &Vm,
         call: Call,
-        body: Vec<u8>,
+        bytes: usize,
     ) -> Result<Option<(Call, String)>, Failure> {
         match call {
-            Call::Catalog => self.take_catalog(vm, &body)?,
-            Call::Tokenizer { digest } => {
-                if let Some(definition) = wanted(vm, &digest) {
-                    check(&definition, &definition.tokenizer, &body)?;
-                    match &definition.chat_template {
-                        Some(template) => {
-                            let path = template.path();
-                            return Ok(Some((Call::Template { digest, tokenizer: body }, path)));
-                        }
-                        None => load(host, vm, definition, &body, None),
+            Call::Catalog => self.take_catalog(vm, &body(host, bytes, Counter::CatalogErrors)?)?,
+            Call::Template { digest } => {
+                if let Some((definition, tokenizer)) = wanted(vm, &digest) {
+                    if let Some(asset) = &definition.chat_template {
+                        check(host, &definition, asset, bytes)?;
                     }
+                    let template = Some(body(host, bytes, Counter::AssetErrors)?);
+                    return Ok(Some((Call::Tokenizer { digest, template }, tokenizer.path())));
                 }
             }
-            Call::Template { digest, tokenizer } => {
-                if let Some(definition) = wanted(vm, &digest) {
-                    if let Some(asset) = &definition.chat_template {
-                        check(&definition, asset, &body)?;
+            Call::Tokenizer { digest, template } => {
+                if let Some((definition, tokenizer)) = wanted(vm, &digest) {
+                    check(host, &definition, &tokenizer, bytes)?;
+                    let start = body(host, bytes.min(engine::START_BYTES), Counter::AssetErrors)?;
+                    if let Err(error) = engine::readable_start(&start) {
+                        give_up(host, vm, &definition, &format!("tokenizer: {error}"));
+                        return next_model(host, vm);
                     }
-                    load(host, vm, definition, &tokenizer, Some(&body));
+                    vm.models.borrow_mut().make_room(&digest);
+                    let asset = body(host, bytes, Counter::AssetErrors)?;
+                    load(host, vm, definition, asset, template.as_deref());
                 }
             }
         }
@@ -227,73 +233,97 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(JITTER.start + fastrand::f64() * (JITTER.end - JITTER.start))
 }
 
-/// The definition with this digest, if it is still in force and not loaded.
-fn wanted(vm: &Vm, digest: &str) -> Option<ModelDefinition> {
-    vm.models.borrow().missing().filter(|definition| definition.digest == digest).cloned()
+/// The definition with this digest and its tokenizer, if it is still in force and not loaded.
+fn wanted(vm: &Vm, digest: &str) -> Option<(ModelDefinition, AssetRef)> {
+    let models = vm.models.borrow();
+    let definition = models.missing().filter(|definition| definition.digest == digest)?;
+    tokenizer(definition).map(|asset| (definition.clone(), asset.clone()))
+}
+
+fn tokenizer(definition: &ModelDefinition) -> Option<&AssetRef> {
+    match &definition.tokenize {
+        Tokenize::Inline(asset) => Some(asset),
+        Tokenize::Sidecar | Tokenize::Refused(_) => None,
+    }
 }
 
 /// The call for the next model that is not loaded. Models that cannot be fetched at all are given up on the way.
 fn next_model(host: &dyn Host, vm: &Vm) -> Result<Option<(Call, String)>, Failure> {
     loop {
         let Some(definition) = vm.models.borrow().missing().cloned() else { return Ok(None) };
-        let assets = std::iter::once(&definition.tokenizer).chain(&definition.chat_template);
+        let Some(tokenizer) = tokenizer(&definition) else { return Ok(None) };
+        let assets = std::iter::once(tokenizer).chain(&definition.chat_template);
         match assets.map(|asset| asset.bytes).max() {
             Some(bytes) if bytes > ASSET_BYTES_MAX => {
                 let message = format!("an asset of {bytes} bytes is over {ASSET_BYTES_MAX}, Envoy's limit");
                 give_up(host, vm, &definition, &message);
             }
             _ => {
-                let path = definition.tokenizer.path();
-                return Ok(Some((Call::Tokenizer { digest: definition.digest }, path)));
+                let digest = definition.digest.clone();
+                return Ok(Some(match &definition.chat_template {
+                    Some(template) => (Call::Template { digest }, template.path()),
+                    None => (Call::Tokenizer { digest, template: None }, tokenizer.path()),
+                }));
             }
         }
     }
 }
 
-/// An answer's body, or what is wrong with the answer.
-fn answer_body(host: &dyn Host, headers: usize, bytes: usize) -> Result<Vec<u8>, String> {
+/// Whether there is an answer with a body, or what is wrong with it.
+fn answered(host: &dyn Host, headers: usize) -> Result<(), String> {
     if headers == 0 {
         return Err("the sidecar's asset port cannot be reached, or its answer is over 32 MiB".to_owned());
     }
-    let read = |result: HostResult<Option<Vec<u8>>>| result.map_err(|error| error.to_string());
-    match read(host.http_status())? {
-        Some(status) if status == b"200" => {}
+    match host.http_status().map_err(|error| error.to_string())? {
+        Some(status) if status == b"200" => Ok(()),
         status => {
             let status = status.unwrap_or_default();
-            return Err(format!("the sidecar's asset port answered {}", String::from_utf8_lossy(&status)));
+            Err(format!("the sidecar's asset port answered {}", String::from_utf8_lossy(&status)))
         }
     }
+}
+
+/// The answer's whole body.
+fn body(host: &dyn Host, bytes: usize, counter: Counter) -> Result<Vec<u8>, Failure> {
     if bytes == 0 {
         return Ok(Vec::new());
     }
-    host.http_body(bytes).map_err(|error| error.to_string())
+    host.http_body(0, bytes).map_err(|error| Failure { counter, message: error.to_string() })
 }
 
-fn check(definition: &ModelDefinition, asset: &AssetRef, body: &[u8]) -> Result<(), Failure> {
-    let sha256 = hex::encode(Sha256::digest(body));
-    if sha256 == asset.sha256 {
-        return Ok(());
-    }
-    let message = format!("model {}: asset {} came with SHA-256 {sha256}", definition.name, asset.sha256);
+/// Whether the answer is the asset, without taking it into this VM's memory.
+fn check(
+    host: &dyn Host,
+    definition: &ModelDefinition,
+    asset: &AssetRef,
+    bytes: usize,
+) -> Result<(), Failure> {
+    let parts = (0..bytes).step_by(CHECKED_BYTES).map(|at| host.http_body(at, CHECKED_BYTES.min(bytes - at)));
+    let problem = match asset.is_made_of(parts) {
+        Ok(true) => return Ok(()),
+        Ok(false) => format!("came with {bytes} bytes and another checksum"),
+        Err(error) => error.to_string(),
+    };
+    let message = format!("model {}: asset {}: {problem}", definition.name, asset.sha256);
     Err(Failure { counter: Counter::AssetErrors, message })
 }
 
-fn load(host: &dyn Host, vm: &Vm, definition: ModelDefinition, tokenizer: &[u8], template: Option<&[u8]>) {
+fn load(host: &dyn Host, vm: &Vm, definition: ModelDefinition, asset: Vec<u8>, template: Option<&[u8]>) {
     let start = host.now();
     let template = match template.map(std::str::from_utf8).transpose() {
         Ok(template) => template,
         Err(error) => return give_up(host, vm, &definition, &format!("chat template: {error}")),
     };
-    let tokenizer = match HfTokenizer::from_json(tokenizer) {
-        Ok(tokenizer) => Box::new(tokenizer),
-        Err(error) => return give_up(host, vm, &definition, &format!("tokenizer.json: {error}")),
+    let tokenizer = match engine::load(asset) {
+        Ok(tokenizer) => tokenizer,
+        Err(error) => return give_up(host, vm, &definition, &format!("tokenizer: {error}")),
     };
     match Model::load(definition.clone(), tokenizer, template) {
         Ok(model) => {
             warm_up(&model);
             vm.models.borrow_mut().install(model);
             vm.count(host, Counter::AssetLoads);
-            vm.record_since(host, Histogram::AssetLoadUs, start);
+            vm.record_stall(host, Histogram::AssetLoadUs, start);
             let took = host.now().saturating_sub(start);
             log::info!("model {} ({}) loaded in {took:?}", definition.name, definition.digest);
         }

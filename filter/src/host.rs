@@ -23,6 +23,8 @@ pub enum MetricKind {
     Counter,
     /// A distribution of recorded values.
     Histogram,
+    /// A value that is set. Its last value stays when the VM dies.
+    Gauge,
 }
 
 /// A unary gRPC call.
@@ -54,7 +56,9 @@ pub trait Host {
     fn define_metric(&self, kind: MetricKind, name: &str) -> HostResult<u32>;
     /// Adds to a counter.
     fn increment_metric(&self, id: u32, by: u64) -> HostResult<()>;
-    /// Records a value in a histogram.
+    /// A gauge's value, whichever VM set it.
+    fn metric(&self, id: u32) -> HostResult<u64>;
+    /// Records a value in a histogram, or sets a gauge.
     fn record_metric(&self, id: u32, value: u64) -> HostResult<()>;
 
     /// A request header's bytes. Legal in the headers callback, and later while the headers are held.
@@ -81,6 +85,6 @@ pub trait Host {
     fn http_get(&self, cluster: &str, path: &str, timeout: Duration) -> HostResult<u32>;
     /// `:status` of the answer, in the answer's callback.
     fn http_status(&self) -> HostResult<Option<Vec<u8>>>;
-    /// The answer's body, in the answer's callback.
-    fn http_body(&self, bytes: usize) -> HostResult<Vec<u8>>;
+    /// `bytes` of the answer's body from `start` on, in the answer's callback.
+    fn http_body(&self, start: usize, bytes: usize) -> HostResult<Vec<u8>>;
 }

@@ -16,6 +16,7 @@
 //! | [`root`] | what happens outside requests: configure, tick, answers to the VM's own calls |
 //! | [`vm`] | what all requests of one VM share |
 //! | [`catalog`] | the models of the sidecar's catalog that are loaded |
+//! | `engine` | from an asset's bytes to a tokenizer |
 //! | [`fetch`] | catalog and assets from the sidecar: fetch, check, load, swap |
 //! | [`stream`] | one request: its phases and transitions |
 //! | [`pick`] | the callout: request and response |
@@ -31,6 +32,7 @@
 pub mod breaker;
 pub mod catalog;
 pub mod config;
+mod engine;
 #[cfg(target_arch = "wasm32")]
 mod envoy;
 pub mod fetch;

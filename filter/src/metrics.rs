@@ -1,6 +1,6 @@
 //! Counters and histograms. Each is defined once per VM and shows on Envoy's `/stats/prometheus` under its name here
-//! with `_` for `.`. Gauges are avoided: Envoy keeps the last value of a gauge whose VM has died; `held - released`
-//! says how many requests are held.
+//! with `_` for `.`. Gauges that go down are avoided: Envoy keeps the last value of a gauge whose VM has died; `held -
+//! released` says how many requests are held.
 
 use hashbrown::HashMap;
 
@@ -38,6 +38,18 @@ metrics! {
         Released = "warmpath.released",
         /// Prompts with more keys than `keys_max`; their first `keys_max` keys were used.
         KeysTruncated = "warmpath.keys_truncated",
+        /// Prompts of which a limit left only a prefix; its keys were used.
+        PromptsCut = "warmpath.prompts_cut",
+        /// Prompts whose body was sent to the sidecar (`tokenize: sidecar`, `overflow: sidecar`).
+        PromptsSent = "warmpath.prompts_sent",
+        /// Words that were found in a tokenizer's cache.
+        WordHits = "warmpath.word_hits",
+        /// Words that were not.
+        WordMisses = "warmpath.word_misses",
+        /// Bytes of prompts that were reused from earlier ones.
+        ReusedBytes = "warmpath.prompt_bytes_reused",
+        /// Bytes of prompts that were tokenized.
+        TokenizedBytes = "warmpath.prompt_bytes_tokenized",
         /// Times the breaker opened.
         BreakerOpened = "warmpath.breaker_opened",
         /// Bad plugin configurations.
@@ -73,9 +85,18 @@ metrics! {
     }
 }
 
+metrics! {
+    /// What only grows, over all VMs.
+    Gauge {
+        /// The longest time that one callback kept a worker: keys of a request, or the load of a model. Microseconds.
+        LongestStallUs = "warmpath.longest_stall_us",
+    }
+}
+
 /// The metrics' ids in this VM.
 #[derive(Default, Debug)]
 pub struct Metrics {
+    gauges: HashMap<Gauge, u32>,
     counters: HashMap<Counter, u32>,
     histograms: HashMap<Histogram, u32>,
     passes: HashMap<Reason, u32>,
@@ -94,7 +115,9 @@ impl Metrics {
             let name = format!("warmpath.passes.{}", reason.label());
             Some((reason, define(MetricKind::Counter, &name)?))
         });
-        Self { counters: counters.collect(), histograms: histograms.collect(), passes: passes.collect() }
+        let gauges = Gauge::ALL.iter().filter_map(|g| Some((*g, define(MetricKind::Gauge, g.name())?)));
+        let (gauges, counters, histograms) = (gauges.collect(), counters.collect(), histograms.collect());
+        Self { gauges, counters, histograms, passes: passes.collect() }
     }
 
     /// Adds `by` to a counter.
@@ -112,6 +135,16 @@ impl Metrics {
         if let Some(id) = self.histograms.get(&histogram) {
             let _ = host.record_metric(*id, micros).inspect_err(|error| log::debug!("{error}"));
         }
+    }
+
+    /// Raises a gauge to `value`. Two workers that do so at once may leave the smaller value.
+    pub fn raise(&self, host: &dyn Host, gauge: Gauge, value: u64) {
+        let Some(id) = self.gauges.get(&gauge) else { return };
+        let raised = host.metric(*id).and_then(|known| match value > known {
+            true => host.record_metric(*id, value),
+            false => Ok(()),
+        });
+        let _ = raised.inspect_err(|error| log::debug!("{error}"));
     }
 
     fn increment(&self, host: &dyn Host, id: Option<&u32>, by: u64) {

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use warmpath_core::definition::{AssetRef, CATALOG_VERSION, Catalog, Mode, ModelDefinition, SaltRule};
+use warmpath_core::definition::{
+    AssetRef, CATALOG_VERSION, Catalog, Mode, ModelDefinition, SaltRule, Tokenize,
+};
 
 use crate::host::{GrpcCall, Host, HostError, HostResult, MetricKind};
 use crate::root::Root;
@@ -151,6 +153,10 @@ impl Host for MockHost {
         Ok(())
     }
 
+    fn metric(&self, id: u32) -> HostResult<u64> {
+        Ok(self.metrics.borrow()[id as usize].1)
+    }
+
     fn record_metric(&self, id: u32, value: u64) -> HostResult<()> {
         self.check("record_metric")?;
         self.metrics.borrow_mut()[id as usize].1 += value;
@@ -242,17 +248,16 @@ impl Host for MockHost {
         Ok(self.http_status.borrow().clone())
     }
 
-    fn http_body(&self, bytes: usize) -> HostResult<Vec<u8>> {
+    fn http_body(&self, start: usize, bytes: usize) -> HostResult<Vec<u8>> {
         self.check("http_body")?;
         assert!(bytes > 0, "the SDK gives no buffer for nothing");
-        Ok(first(&self.http_answer.borrow(), bytes))
+        Ok(first(&self.http_answer.borrow()[start..], bytes))
     }
 }
 
 /// A definition whose assets are [`TOKENIZER`] and [`TEMPLATE`], with blocks of 2 tokens.
 pub(crate) fn definition(name: &str, digest: &str) -> ModelDefinition {
-    let asset =
-        |bytes: &[u8]| AssetRef { sha256: hex::encode(Sha256::digest(bytes)), bytes: bytes.len() as u64 };
+    let asset = |bytes: &[u8]| AssetRef::new(hex::encode(Sha256::digest(bytes)), bytes);
     ModelDefinition {
         name: name.to_owned(),
         served_names: vec![name.to_owned()],
@@ -262,10 +267,10 @@ pub(crate) fn definition(name: &str, digest: &str) -> ModelDefinition {
         block_tokens: 2,
         cache_salt: SaltRule::Keyed,
         max_model_len: Some(1000),
-        special_tokens: BTreeMap::new(),
-        tokenizer: asset(TOKENIZER),
+        tokenize: Tokenize::Inline(asset(TOKENIZER)),
         chat_template: Some(asset(TEMPLATE)),
         digest: digest.to_owned(),
+        ..ModelDefinition::default()
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Reason {
     ContentEncoding,
     /// The sidecar's catalog or the model's assets are not loaded.
     NotReady,
+    /// No exact tokenizer is known for the model; the sidecar's log says why.
+    ModelRefused,
     /// The body is over `body_bytes_max`.
     BodyTooLarge,
     /// Observed bodies already take [`crate::stream::COPIED_BYTES_MAX`] of the VM's memory.
@@ -41,13 +43,14 @@ pub enum Reason {
 
 impl Reason {
     /// The filter's own reasons; with [`PassReason::ALL`] these are all.
-    const OWN: [Self; 15] = [
+    const OWN: [Self; 16] = [
         Self::ConfigError,
         Self::Method,
         Self::Path,
         Self::ModeOff,
         Self::ContentEncoding,
         Self::NotReady,
+        Self::ModelRefused,
         Self::BodyTooLarge,
         Self::CopyLimit,
         Self::BreakerOpen,
@@ -64,6 +67,12 @@ impl Reason {
         PassReason::ALL.into_iter().map(Self::Prompt).chain(Self::OWN)
     }
 
+    /// The reason that the sidecar gave for a prompt that it could not key.
+    pub fn from_sidecar(label: &str) -> Self {
+        let known = PassReason::ALL.into_iter().find(|reason| reason.label() == label);
+        known.map_or(Self::CalloutError, Self::Prompt)
+    }
+
     /// The reason as metrics and access logs spell it.
     pub const fn label(self) -> &'static str {
         match self {
@@ -74,6 +83,7 @@ impl Reason {
             Self::ModeOff => "mode_off",
             Self::ContentEncoding => "content_encoding",
             Self::NotReady => "not_ready",
+            Self::ModelRefused => "model_refused",
             Self::BodyTooLarge => "body_too_large",
             Self::CopyLimit => "copy_limit",
             Self::BreakerOpen => "breaker_open",
@@ -120,6 +130,6 @@ mod tests {
         labels.sort_unstable();
         labels.dedup();
         assert_eq!(labels.len(), count);
-        assert_eq!(count, PassReason::ALL.len() + 15);
+        assert_eq!(count, PassReason::ALL.len() + 16);
     }
 }

@@ -3,11 +3,17 @@
 use std::net::SocketAddr;
 
 use prost::Message;
+use warmpath_core::definition::ModelDefinition;
 use warmpath_core::model::PromptKeys;
-use warmpath_proto::v1::{PickRequest, PickResponse};
+use warmpath_core::request::Api;
+use warmpath_proto::v1::{PickPromptRequest, PickRequest, PickResponse};
 
-/// Method of [`warmpath_proto::v1::INDEXER_SERVICE`].
+use crate::outcome::Reason;
+
+/// Method of [`warmpath_proto::v1::INDEXER_SERVICE`] for a prompt's keys.
 pub const PICK_METHOD: &str = "Pick";
+/// The same for a prompt that the sidecar makes the keys of.
+pub const PICK_PROMPT_METHOD: &str = "PickPrompt";
 
 /// Endpoints named to Envoy: the first is used, each retry takes the next. More than a route's retries are of no use.
 pub const ENDPOINTS_MAX: usize = 4;
@@ -46,20 +52,45 @@ pub struct Question<'a> {
     pub observe: bool,
 }
 
+impl<'a> Question<'a> {
+    /// About a request to that model.
+    pub fn new(
+        definition: &'a ModelDefinition,
+        request_id: &'a str,
+        output_tokens_max: Option<u64>,
+        observe: bool,
+    ) -> Self {
+        let ModelDefinition { name, block_tokens, .. } = definition;
+        Self { request_id, model: name, block_tokens: *block_tokens, output_tokens_max, observe }
+    }
+
+    fn request(self) -> PickRequest {
+        PickRequest {
+            request_id: self.request_id.to_owned(),
+            model: self.model.to_owned(),
+            block_tokens: self.block_tokens,
+            output_tokens_max: self.output_tokens_max.unwrap_or(0),
+            observe: self.observe,
+            ..PickRequest::default()
+        }
+    }
+}
+
 /// Encodes a pick of at most `keys_max` keys.
 pub fn encode(question: Question<'_>, prompt: &PromptKeys, keys_max: usize) -> Vec<u8> {
     PickRequest {
-        request_id: question.request_id.to_owned(),
-        model: question.model.to_owned(),
         block_keys: prompt.keys.iter().take(keys_max).map(|key| key.0).collect(),
-        // 0: not known, as the prompt is longer than what was encoded of it.
+        // What is known of a prompt's prefix is no count of the prompt.
         token_count: if prompt.complete { prompt.token_count as u64 } else { 0 },
-        block_tokens: question.block_tokens,
-        output_tokens_max: question.output_tokens_max.unwrap_or(0),
-        candidates: Vec::new(),
-        observe: question.observe,
+        ..question.request()
     }
     .encode_to_vec()
+}
+
+/// Encodes a pick whose keys the sidecar makes.
+pub fn encode_prompt(question: Question<'_>, api: Api, body: &[u8]) -> Vec<u8> {
+    let (path, body) = (api.path().to_owned(), body.to_vec());
+    PickPromptRequest { pick: Some(question.request()), path, body }.encode_to_vec()
 }
 
 /// A usable answer.
@@ -71,34 +102,44 @@ pub struct Answer {
     pub first: String,
     /// Leading blocks of the prompt that it holds.
     pub match_blocks: u32,
+    /// Keys that the sidecar made of the prompt; 0 if this filter made them.
+    pub prompt_keys: usize,
     /// The steering header's value: at most [`ENDPOINTS_MAX`] endpoints, comma separated, best first.
     pub header: String,
 }
 
-/// Decodes an answer. `Ok(None)`: the sidecar recommends nothing. Entries that are no literal `IP:port` are left out:
-/// Envoy's load balancer could not use them, and nothing else may get into a header.
-pub fn decode(message: &[u8]) -> Result<Option<Answer>, prost::DecodeError> {
-    let response = PickResponse::decode(message)?;
+/// Decodes an answer, or says why there is none to follow. Entries that are no literal `IP:port` are left out: Envoy's
+/// load balancer could not use them, and nothing else may get into a header.
+pub fn decode(message: &[u8]) -> Result<Answer, Reason> {
+    let response = PickResponse::decode(message).map_err(|_| Reason::CalloutError)?;
+    if !response.pass_reason.is_empty() {
+        return Err(Reason::from_sidecar(&response.pass_reason));
+    }
     let mut usable = response
         .endpoints
         .into_iter()
         .filter(|endpoint| endpoint.address.parse::<SocketAddr>().is_ok())
         .take(ENDPOINTS_MAX);
-    let Some(first) = usable.next() else { return Ok(None) };
+    let first = usable.next().ok_or(Reason::NoEndpoints)?;
     let mut header = first.address.clone();
     for endpoint in usable {
         header.push(',');
         header.push_str(&endpoint.address);
     }
-    let answer =
-        Answer { pick_id: response.pick_id, first: first.address, match_blocks: first.match_blocks, header };
-    Ok(Some(answer))
+    Ok(Answer {
+        pick_id: response.pick_id,
+        first: first.address,
+        match_blocks: first.match_blocks,
+        prompt_keys: response.prompt_keys as usize,
+        header,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use warmpath_core::block::BlockKey;
+    use warmpath_core::pass::PassReason;
     use warmpath_proto::v1::ScoredEndpoint;
 
     #[test]
@@ -126,13 +167,49 @@ mod tests {
         assert!(request.observe);
     }
 
-    fn answer(addresses: &[&str]) -> Option<Answer> {
+    #[test]
+    fn a_prompt_is_sent_with_its_api_and_a_reason_comes_back() {
+        let question = Question {
+            request_id: "r",
+            model: "m",
+            block_tokens: 16,
+            output_tokens_max: None,
+            observe: false,
+        };
+        let sent = encode_prompt(question, Api::ChatCompletions, b"{}");
+        let sent = PickPromptRequest::decode(sent.as_slice()).unwrap();
+        assert_eq!((sent.path.as_str(), sent.body.as_slice()), ("/v1/chat/completions", &b"{}"[..]));
+        let pick = sent.pick.unwrap();
+        assert_eq!((pick.model.as_str(), pick.block_tokens, pick.block_keys.len()), ("m", 16, 0));
+        let refused = |label: &str| {
+            decode(&PickResponse { pass_reason: label.to_owned(), ..PickResponse::default() }.encode_to_vec())
+        };
+        assert_eq!(refused("template_error"), Err(Reason::Prompt(PassReason::TemplateError)));
+        assert_eq!(refused("something new"), Err(Reason::CalloutError));
+    }
+
+    #[test]
+    fn a_prefix_has_no_token_count() {
+        let prompt = PromptKeys { keys: vec![BlockKey(1)], token_count: 90, complete: false };
+        let question = Question {
+            request_id: "",
+            model: "m",
+            block_tokens: 16,
+            output_tokens_max: None,
+            observe: false,
+        };
+        let request = PickRequest::decode(encode(question, &prompt, 3).as_slice()).unwrap();
+        assert_eq!((request.token_count, request.block_keys.len()), (0, 1));
+    }
+
+    fn answer(addresses: &[&str]) -> Result<Answer, Reason> {
         let endpoints = addresses.iter().enumerate().map(|(i, address)| ScoredEndpoint {
             address: (*address).to_owned(),
             match_blocks: 9 - i as u32,
             score: 0.5,
         });
-        decode(&PickResponse { endpoints: endpoints.collect(), pick_id: 4 }.encode_to_vec()).unwrap()
+        let response = PickResponse { endpoints: endpoints.collect(), pick_id: 4, ..PickResponse::default() };
+        decode(&response.encode_to_vec())
     }
 
     #[test]
@@ -147,8 +224,8 @@ mod tests {
         let answer_ =
             answer(&["pod-1:8000", "1.1.1.1:1\r\nx: y", "1.1.1.2:1,6.6.6.6:1", "1.1.1.3:1"]).unwrap();
         assert_eq!((answer_.header.as_str(), answer_.match_blocks), ("1.1.1.3:1", 6));
-        assert_eq!(answer(&["pod-1:8000"]), None);
-        assert_eq!(decode(&[]).unwrap(), None);
-        assert!(decode(b"\xff\xff").is_err());
+        assert_eq!(answer(&["pod-1:8000"]), Err(Reason::NoEndpoints));
+        assert_eq!(decode(&[]), Err(Reason::NoEndpoints));
+        assert_eq!(decode(b"\xff\xff"), Err(Reason::CalloutError));
     }
 }

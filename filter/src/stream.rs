@@ -207,6 +207,7 @@ impl Stream {
             .and_then(|answer| self.steer(host, hold, &answer).map(|()| answer));
         match answer {
             Ok(answer) => {
+                let keys = keys.max(answer.prompt_keys);
                 self.set_state(host, MATCH_STATE, &format!("{}/{keys}", answer.match_blocks));
                 self.set_state(host, PICKED_STATE, &answer.first);
                 let (outcome, counter) = match hold {

@@ -4,14 +4,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use warmpath_core::definition::Mode;
+use warmpath_core::tokenizer::Stats;
 
 use crate::breaker::Breaker;
 use crate::catalog::Models;
 use crate::config::Config;
 use crate::host::Host;
-use crate::metrics::{Counter, Histogram, Metrics};
+use crate::metrics::{Counter, Gauge, Histogram, Metrics};
 use crate::outcome::Reason;
 use crate::report::Reports;
 
@@ -28,6 +30,8 @@ pub struct Vm {
     pub reports: RefCell<Reports>,
     /// Bytes of bodies that streams hold copies of (`mode: observe`).
     pub copied_bytes: Cell<usize>,
+    /// Of this VM.
+    longest_stall_us: Cell<u64>,
     metrics: RefCell<Metrics>,
 }
 
@@ -62,14 +66,40 @@ impl Vm {
         self.metrics.borrow().add(host, counter, by as u64);
     }
 
+    /// Counts what a tokenizer's caches have done between two looks at them.
+    pub fn count_caches(&self, host: &dyn Host, before: Stats, now: Stats) {
+        let counts = [
+            (Counter::WordHits, now.word_hits - before.word_hits),
+            (Counter::WordMisses, now.word_misses - before.word_misses),
+            (Counter::ReusedBytes, now.segment_hit_bytes - before.segment_hit_bytes),
+            (Counter::TokenizedBytes, now.segment_miss_bytes - before.segment_miss_bytes),
+        ];
+        for (counter, by) in counts {
+            self.metrics.borrow().add(host, counter, by);
+        }
+    }
+
     /// Counts a request that goes on unsteered.
     pub fn count_pass(&self, host: &dyn Host, reason: Reason) {
         self.metrics.borrow().pass(host, reason);
     }
 
     /// Records the time since `start`.
-    pub fn record_since(&self, host: &dyn Host, histogram: Histogram, start: std::time::Duration) {
-        let micros = u64::try_from(host.now().saturating_sub(start).as_micros()).unwrap_or(u64::MAX);
-        self.metrics.borrow().record(host, histogram, micros);
+    pub fn record_since(&self, host: &dyn Host, histogram: Histogram, start: Duration) {
+        self.metrics.borrow().record(host, histogram, micros_since(host, start));
     }
+
+    /// Records work that kept the worker since `start`.
+    pub fn record_stall(&self, host: &dyn Host, histogram: Histogram, start: Duration) {
+        let micros = micros_since(host, start);
+        self.metrics.borrow().record(host, histogram, micros);
+        if micros > self.longest_stall_us.get() {
+            self.longest_stall_us.set(micros);
+            self.metrics.borrow().raise(host, Gauge::LongestStallUs, micros);
+        }
+    }
+}
+
+fn micros_since(host: &dyn Host, start: Duration) -> u64 {
+    u64::try_from(host.now().saturating_sub(start).as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,29 +1,22 @@
 //! Bodies of both APIs, through template and tokenizer to keys.
 #![no_main]
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
+use warmpath_core::definition::ModelDefinition;
 use warmpath_core::model::Model;
 use warmpath_core::tokenizer::HfTokenizer;
 
 static MODEL: LazyLock<Model> = LazyLock::new(|| {
-    let asset = AssetRef { sha256: String::new(), bytes: 0 };
     let definition = ModelDefinition {
         name: "demo".to_owned(),
         served_names: vec!["demo".to_owned()],
         default: true,
-        lora_adapters: vec![],
         seed: 1,
         block_tokens: 16,
-        cache_salt: SaltRule::Keyed,
         max_model_len: Some(16_384),
-        special_tokens: BTreeMap::new(),
-        tokenizer: asset.clone(),
-        chat_template: Some(asset),
-        digest: String::new(),
+        ..ModelDefinition::default()
     };
     let tokenizer = include_bytes!("../../core/tests/data/tokenizer.json");
     let tokenizer = Box::new(HfTokenizer::from_json(tokenizer).expect("the test data is right"));

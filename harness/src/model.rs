@@ -13,6 +13,8 @@ pub struct ModelFiles {
     pub chat_template: PathBuf,
     /// `tokenizer_config.json`.
     pub tokenizer_config: PathBuf,
+    /// `config.json`.
+    pub config: PathBuf,
     /// Tokens in one block, of the keys and of the pods' caches.
     pub block_tokens: u32,
     /// Longest prompt and answer together, in tokens.
@@ -34,6 +36,7 @@ impl ModelFiles {
             tokenizer: directory.join("tokenizer.json"),
             chat_template: directory.join("chat_template.jinja"),
             tokenizer_config: directory.join("tokenizer_config.json"),
+            config: directory.join("config.json"),
             block_tokens: 64,
             max_model_len: 16_384,
         }

@@ -161,7 +161,7 @@ async fn spawn(
     command.args(["--listen", listen, "--events", events, "--replay", replay]);
     command.args(["--model", &model.name, "--block-size", &model.block_tokens.to_string()]);
     command.arg("--tokenizer").arg(&model.tokenizer).arg("--chat-template").arg(&model.chat_template);
-    command.arg("--tokenizer-config").arg(&model.tokenizer_config);
+    command.arg("--tokenizer-config").arg(&model.tokenizer_config).arg("--model-config").arg(&model.config);
     command.args(["--max-model-len", &model.max_model_len.to_string()]);
     command.args(["--gpu-blocks", &options.gpu_blocks.to_string()]);
     command.args(["--time-scale", &options.time_scale.to_string()]);

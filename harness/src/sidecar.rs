@@ -17,6 +17,9 @@ use crate::process::Process;
 /// Time to the line that says where it listens, and then to `/readyz`.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// Strings of the self-check: every kind of them, and no second of an unoptimised sidecar's start.
+const SELF_CHECK_STRINGS: usize = 160;
+
 /// Configuration of a sidecar in a directory: what survives its process.
 #[derive(Debug, Clone)]
 pub struct SidecarFiles {
@@ -43,7 +46,7 @@ impl SidecarFiles {
         let mut config = json!({
             "mode": "steer",
             "pick": {"unix": directory.join("pick.sock"), "tcp": "127.0.0.1:0"},
-            "assets": {"listen": assets.to_string()},
+            "assets": {"listen": assets.to_string(), "self_check_strings": SELF_CHECK_STRINGS},
             "admin": {"listen": "127.0.0.1:0"},
             "seed": "0123456789abcdef",
             "models": models,
@@ -103,6 +106,7 @@ fn model_entry(model: &ModelFiles, default: bool) -> Value {
         "max_model_len": model.max_model_len,
         "tokenizer": model.tokenizer,
         "tokenizer_config": model.tokenizer_config,
+        "config": model.config,
         "chat_template": model.chat_template,
     })
 }

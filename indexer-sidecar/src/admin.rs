@@ -1,5 +1,6 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, the mode switch `/v1/mode`, and `/v1/streams`: how far each event
-//! stream can be trusted, why and since when, and what came of its events (JSON, [`crate::index::report`]).
+//! The admin port: `/metrics`, `/livez`, `/readyz`, the mode switch `/v1/mode`, `/v1/models`: how each model is served, and
+//! why, and `/v1/streams`: how far each event stream can be trusted, why and since when, and what came of its events (JSON,
+//! [`crate::index::report`]).
 //!
 //! Ready means: the models are loaded, the endpoints file was read, and it is not shutting down. An empty index is
 //! ready as well: picks are answered by least outstanding then, which is no worse than without a sidecar, and a
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use warmpath_core::definition::Mode;
 
+use crate::catalog::Entry;
 use crate::index::SharedIndex;
 use crate::metrics::{Metrics, Seen, mode_name};
 use crate::pick::Picker;
@@ -54,6 +56,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/v1/models", get(show_models))
         .route("/v1/mode", get(show_mode).put(switch_mode))
         .route("/v1/streams", get(streams))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -90,6 +93,7 @@ impl Admin {
         };
         Seen {
             mode: state.catalog.mode,
+            served: state.library.models.iter().map(Entry::labels).collect(),
             models: state.catalog.models.iter().map(|model| count(&model.name)).collect(),
             outstanding: self.picker.outstanding(),
         }
@@ -98,6 +102,12 @@ impl Admin {
 
 async fn streams(State(admin): State<Arc<Admin>>) -> Response {
     axum::Json(admin.index.streams()).into_response()
+}
+
+/// How each model is served, and why: what the log said when it was loaded.
+async fn show_models(State(admin): State<Arc<Admin>>) -> Response {
+    let state = admin.state.get();
+    axum::Json(state.library.models.iter().map(Entry::shown).collect::<Vec<_>>()).into_response()
 }
 
 /// Body of `/v1/mode`, both ways.

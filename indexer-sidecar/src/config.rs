@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::Deserialize;
-use warmpath_core::definition::{Mode, SaltRule};
+use warmpath_core::definition::{ChatRules, ContentFormat, InlineLimits, Mode, Overflow, SaltRule};
+use warmpath_core::renderer::TokenizerMode;
+use warmpath_core::tokenizer::check::SELF_CHECK_STRINGS;
 
 use crate::events::CentralConfig;
 use crate::index::BLOCKS_MAX_DEFAULT;
@@ -35,6 +37,9 @@ pub struct Config {
     /// Metrics, probes and the mode switch.
     #[serde(default)]
     pub admin: AdminConfig,
+    /// Bounds on what this sidecar tokenizes itself.
+    #[serde(default)]
+    pub prompts: PromptsConfig,
     /// Seed of the key space, 1 to 16 hex digits. Secret: without it keys say nothing about the text behind them.
     #[serde(default)]
     seed: Option<String>,
@@ -81,14 +86,21 @@ impl Default for PickConfig {
 pub struct AssetsConfig {
     /// TCP address; loopback unless there is a reason: the catalog holds the seed.
     pub listen: SocketAddr,
-    /// The largest tokenizer or template file that is read; every filter VM loads it whole.
+    /// The largest tokenizer or template file that is read.
     pub file_bytes_max: ByteSize,
+    /// Strings that a compiled tokenizer is compared on before it is served.
+    pub self_check_strings: usize,
 }
 
 impl Default for AssetsConfig {
     fn default() -> Self {
         // The largest tokenizer.json in common use is 34 MB.
-        Self { listen: loopback(9701), file_bytes_max: ByteSize::mib(64) }
+        Self {
+            listen: loopback(9701),
+            file_bytes_max: ByteSize::mib(64),
+            // Every kind of string that tokenizers have been seen to differ in, some hundreds of times: a second or two.
+            self_check_strings: SELF_CHECK_STRINGS,
+        }
     }
 }
 
@@ -131,18 +143,137 @@ pub struct ModelConfig {
     pub max_model_len: Option<u32>,
     /// Path of Hugging Face's `tokenizer.json`.
     pub tokenizer: PathBuf,
-    /// Path of `tokenizer_config.json`: special tokens, and the chat template when there is no file for it.
+    /// Path of `tokenizer_config.json`: tokenizer class, special tokens, and the chat template when there is no file for
+    /// it.
     #[serde(default)]
     pub tokenizer_config: Option<PathBuf>,
-    /// Path of the Jinja chat template.
+    /// Path of the model's `config.json`: its model type decides, with the tokenizer class, which tokenizer the engine runs.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
+    /// The engine's `--tokenizer-mode`.
+    #[serde(default)]
+    pub tokenizer_mode: TokenizerMode,
+    /// Path of the Jinja chat template (`chat_template.jinja` of the model, or the engine's `--chat-template`).
     #[serde(default)]
     pub chat_template: Option<PathBuf>,
+    /// Which template, where `tokenizer_config.json` has a list of named ones.
+    #[serde(default = "default_template_name")]
+    pub chat_template_name: String,
+    /// The engine's `--default-chat-template-kwargs`.
+    #[serde(default)]
+    pub chat_template_kwargs: serde_json::Map<String, serde_json::Value>,
+    /// The engine's `--chat-template-content-format`.
+    #[serde(default)]
+    pub chat_template_content_format: ContentFormat,
+    /// The engine's `--exclude-tools-when-tool-choice-none`.
+    #[serde(default)]
+    pub exclude_tools_when_tool_choice_none: bool,
+    /// Who tokenizes: the filter, or this sidecar, to which the filter then sends request bodies.
+    #[serde(default)]
+    pub tokenize: TokenizeMode,
+    /// What happens to prompts over the `inline_*` limits: their prefix is keyed, or this sidecar gets the request's body.
+    #[serde(default)]
+    pub overflow: Overflow,
+    /// Bytes of prompt that a filter encodes, and bytes of body above which `overflow: sidecar` sends it at once.
+    #[serde(default = "inline_bytes_max")]
+    pub inline_bytes_max: ByteSize,
+    /// Tokens of a prompt that a filter encodes.
+    #[serde(default = "inline_tokens_max")]
+    pub inline_tokens_max: u64,
+    /// Look-ups of pairs of symbols for which a filter encodes one prompt: what hostile text costs.
+    #[serde(default = "inline_merge_work_max")]
+    pub inline_merge_work_max: u64,
+}
+
+/// Who tokenizes a model's prompts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenizeMode {
+    /// The filter; prompts never leave the gateway.
+    #[default]
+    Inline,
+    /// The filter, through the crate `tokenizers`: for a filter that was built with the feature `hf-tokenizers`.
+    InlineHf,
+    /// This sidecar.
+    Sidecar,
+}
+
+fn default_template_name() -> String {
+    "default".to_owned()
+}
+
+fn inline_bytes_max() -> ByteSize {
+    ByteSize::b(InlineLimits::default().bytes_max)
+}
+
+fn inline_tokens_max() -> u64 {
+    InlineLimits::default().tokens_max
+}
+
+fn inline_merge_work_max() -> u64 {
+    InlineLimits::default().merge_work_max
+}
+
+/// Bounds on what this sidecar tokenizes itself.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PromptsConfig {
+    /// Prompts that are tokenized at once; further ones wait.
+    pub at_once: usize,
+    /// How long a prompt waits and is worked on before its pick is answered with DEADLINE_EXCEEDED.
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    /// The largest body that is taken.
+    pub body_bytes_max: ByteSize,
+}
+
+impl Default for PromptsConfig {
+    fn default() -> Self {
+        Self {
+            // One per core: tokenizing is nothing but work.
+            at_once: std::thread::available_parallelism().map_or(1, usize::from),
+            // Less than the filter's callout_timeout of 50 ms, so that the filter hears why.
+            deadline: Duration::from_millis(45),
+            // The filter's body_bytes_max is 1 MiB; twice that leaves room to raise it.
+            body_bytes_max: ByteSize::mib(2),
+        }
+    }
 }
 
 impl ModelConfig {
     /// Names in a request's `model` field that mean this model without an adapter.
     pub fn served_names(&self) -> Vec<String> {
         self.served_names.clone().unwrap_or_else(|| vec![self.name.clone()])
+    }
+
+    /// How far a filter encodes a prompt.
+    pub fn limits(&self) -> InlineLimits {
+        InlineLimits {
+            bytes_max: self.inline_bytes_max.as_u64(),
+            tokens_max: self.inline_tokens_max,
+            merge_work_max: self.inline_merge_work_max,
+        }
+    }
+
+    /// How the engine renders chats.
+    pub fn chat_rules(&self) -> ChatRules {
+        ChatRules {
+            template_kwargs: self.chat_template_kwargs.clone(),
+            content_format: self.chat_template_content_format,
+            exclude_tools_when_none: self.exclude_tools_when_tool_choice_none,
+        }
+    }
+
+    /// Its files, as the configuration names them.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [
+            Some(&self.tokenizer),
+            self.tokenizer_config.as_ref(),
+            self.config.as_ref(),
+            self.chat_template.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 
@@ -273,7 +404,12 @@ impl Config {
 
     fn resolve_paths(&mut self, dir: &Path) {
         let models = self.models.iter_mut().flat_map(|model| {
-            [Some(&mut model.tokenizer), model.tokenizer_config.as_mut(), model.chat_template.as_mut()]
+            [
+                Some(&mut model.tokenizer),
+                model.tokenizer_config.as_mut(),
+                model.config.as_mut(),
+                model.chat_template.as_mut(),
+            ]
         });
         let others = [Some(&mut self.endpoints.file), self.seed_file.as_mut(), self.pick.unix.as_mut()];
         for path in models.chain(others).flatten() {

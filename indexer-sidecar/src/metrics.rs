@@ -27,6 +27,10 @@ pub struct Metrics {
     pub left_out: Family<LeftOutLabels, Counter>,
     /// Picks whose keys were cut at `pick.keys_max`.
     pub keys_cut: Counter,
+    /// Prompts that were turned into keys here, by what became of them.
+    pub prompts: Family<PromptLabels, Counter>,
+    /// Time from a decoded prompt to its keys, in seconds.
+    pub prompt_seconds: Histogram,
     /// Reports by stage and by what was known of their pick.
     pub reports: Family<ReportLabels, Counter>,
     /// Time from the end of a request's headers to its first byte, as reported, in seconds.
@@ -49,6 +53,7 @@ pub struct Metrics {
     endpoints: Family<ModelLabels, Gauge>,
     endpoints_live: Family<ModelLabels, Gauge>,
     mode: Family<ModeLabels, Gauge>,
+    models: Family<ModelInfoLabels, Gauge>,
 }
 
 /// What a pick came to.
@@ -86,6 +91,13 @@ pub struct PickLabels {
     pub outcome: &'static str,
     /// Traffic does not follow it.
     pub observed: bool,
+}
+
+/// Labels of a prompt that was to be turned into keys here.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct PromptLabels {
+    /// `keyed`, `deadline`, or the reason for which it passes, as the filter's metrics spell it.
+    pub outcome: &'static str,
 }
 
 /// Labels of an endpoint that was not listed.
@@ -137,11 +149,24 @@ struct ModeLabels {
     mode: &'static str,
 }
 
+/// How a model is served.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct ModelInfoLabels {
+    /// Its name.
+    pub model: String,
+    /// `inline`, `sidecar` or `refused`.
+    pub tokenize: &'static str,
+    /// `template`, `none` or `refused`.
+    pub chat: &'static str,
+}
+
 /// What is filled in at a scrape.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// The mode in force.
     pub mode: Mode,
+    /// How each model is served.
+    pub served: Vec<ModelInfoLabels>,
     /// Model, its endpoints, and those with a live event stream.
     pub models: Vec<(String, usize, usize)>,
     /// Endpoint and its outstanding picks.
@@ -158,6 +183,9 @@ impl Default for Metrics {
             pick_count: AtomicU64::new(0),
             left_out: Family::default(),
             keys_cut: Counter::default(),
+            prompts: Family::default(),
+            // 50 us to 400 ms.
+            prompt_seconds: Histogram::new(exponential_buckets(50e-6, 2.0, 14)),
             reports: Family::default(),
             // 1 ms to 33 s.
             first_byte_seconds: Histogram::new(exponential_buckets(1e-3, 2.0, 16)),
@@ -173,6 +201,7 @@ impl Default for Metrics {
             endpoints: Family::default(),
             endpoints_live: Family::default(),
             mode: Family::default(),
+            models: Family::default(),
         }
     }
 }
@@ -189,6 +218,8 @@ impl Metrics {
             self.left_out.clone(),
         );
         own.register("keys_cut", "Picks whose keys were cut at pick.keys_max", self.keys_cut.clone());
+        own.register("prompts", "Prompts turned into keys here", self.prompts.clone());
+        own.register("prompt_seconds", "Time from a decoded prompt to its keys", self.prompt_seconds.clone());
         own.register("reports", "Reports by stage and by what was known of their pick", self.reports.clone());
         own.register(
             "first_byte_seconds",
@@ -233,6 +264,11 @@ impl Metrics {
             "Log lines dropped, the writer being behind",
             self.log_lines_dropped.clone(),
         );
+        own.register(
+            "models",
+            "1 for each model, by how its prompts are turned into keys",
+            self.models.clone(),
+        );
         own.register("mode", "1 for the mode in force", self.mode.clone());
     }
 
@@ -263,6 +299,10 @@ impl Metrics {
     pub fn refresh(&self, seen: Seen) {
         self.mode.clear();
         self.mode.get_or_create(&ModeLabels { mode: mode_name(seen.mode) }).set(1);
+        self.models.clear();
+        for labels in &seen.served {
+            self.models.get_or_create(labels).set(1);
+        }
         self.outstanding.clear();
         for (endpoint, count) in seen.outstanding {
             self.outstanding.get_or_create(&EndpointLabels { endpoint }).set(count.into());

@@ -1,7 +1,8 @@
 //! The gRPC service: `Pick` orders the endpoints of a model for one request, `Report` says what became of it.
 //!
-//! Both answer from memory and wait for nothing but one short lock. [`order`] has the rules; [`socket`] the Unix
-//! socket that Envoy connects to, [`serve`] the thread that answers.
+//! Both answer from memory and wait for nothing but one short lock. `PickPrompt` makes the keys first: [`prompt`] does that
+//! on other threads. [`order`] has the rules; [`socket`] the Unix socket that Envoy connects to, [`serve`] the thread that
+//! answers.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,9 @@ use tonic::{Request, Response, Status};
 use warmpath_core::block::BlockKey;
 use warmpath_core::definition::Mode;
 use warmpath_proto::v1::indexer_server::Indexer;
-use warmpath_proto::v1::{PickRequest, PickResponse, ReportRequest, ReportResponse, ScoredEndpoint, Stage};
+use warmpath_proto::v1::{
+    PickPromptRequest, PickRequest, PickResponse, ReportRequest, ReportResponse, ScoredEndpoint, Stage,
+};
 
 use crate::index::SharedIndex;
 use crate::load::{Known, Load};
@@ -19,12 +22,14 @@ use crate::metrics::{LeftOutLabels, Metrics, Outcome, PickLabels, ReportLabels};
 use crate::state::StateHandle;
 
 pub mod order;
+pub mod prompt;
 pub mod score_log;
 pub mod serve;
 pub mod socket;
 pub mod turns;
 
 use order::{Candidate, eligible, order};
+use prompt::Prompts;
 use score_log::{PickScores, ScoreLog};
 use turns::Turns;
 
@@ -36,9 +41,9 @@ pub const LISTED_MAX: usize = 16;
 const MESSAGE_REST_BYTES: usize = 256 * 1024;
 
 /// The largest message that is decoded. Twice the keys that are matched, so that a request with too many of them is
-/// answered by its first ones and counted, not refused.
-pub fn message_bytes_max(keys_max: usize) -> usize {
-    keys_max.saturating_mul(16).saturating_add(MESSAGE_REST_BYTES)
+/// answered by its first ones and counted, not refused; or one body of `body_bytes_max`.
+pub fn message_bytes_max(keys_max: usize, body_bytes_max: usize) -> usize {
+    keys_max.saturating_mul(16).max(body_bytes_max).saturating_add(MESSAGE_REST_BYTES)
 }
 
 /// The service, cloned into every server.
@@ -50,6 +55,7 @@ pub struct Picker {
     metrics: Arc<Metrics>,
     scores: ScoreLog,
     keys_max: usize,
+    prompts: Prompts,
 }
 
 /// What picks share: counts and whose turn it is. One lock, so that two picks never see the same counts.
@@ -74,13 +80,19 @@ impl Picked {
 
 impl Picker {
     /// A service over `index` that matches at most `keys_max` keys of a request.
-    pub fn new(index: Arc<SharedIndex>, state: StateHandle, metrics: Arc<Metrics>, keys_max: usize) -> Self {
+    pub fn new(
+        index: Arc<SharedIndex>,
+        state: StateHandle,
+        metrics: Arc<Metrics>,
+        keys_max: usize,
+        prompts: Prompts,
+    ) -> Self {
         // Ids start at the clock, in microseconds: a report that outlives a restart names no pick of this run.
         let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO);
         let load = Load::new(since_epoch.as_micros() as u64);
         let book = Arc::new(Mutex::new(Book { load, turns: Turns::default() }));
         let scores = ScoreLog::start(metrics.log_lines_dropped.clone());
-        Self { index, book, state, metrics, scores, keys_max }
+        Self { index, book, state, metrics, scores, keys_max, prompts }
     }
 
     /// Outstanding picks by endpoint, of endpoints that have any.
@@ -98,6 +110,23 @@ impl Picker {
     fn expire(&self, book: &mut Book) {
         let expired = book.load.expire(Instant::now());
         self.metrics.outstanding_expired.inc_by(expired as u64);
+    }
+
+    /// Picks, counts and logs.
+    fn answer(&self, request: PickRequest) -> PickResponse {
+        let start = Instant::now();
+        let state = self.state.get();
+        let known = state.library.model(&request.model).is_some();
+        let picked = self.choose(&request, state.catalog.mode, known);
+        let endpoints = scored(&picked.listed, request.block_keys.len());
+        let labels = PickLabels { outcome: picked.outcome.name(), observed: request.observe };
+        self.metrics.picked(&labels, start.elapsed());
+        if state.log_scores {
+            let endpoints = endpoints.clone();
+            let PickRequest { request_id, model, observe, .. } = request;
+            self.scores.write(PickScores { request_id, model, observe, endpoints });
+        }
+        PickResponse { endpoints, pick_id: picked.pick_id, ..PickResponse::default() }
     }
 
     fn choose(&self, request: &PickRequest, mode: Mode, known: bool) -> Picked {
@@ -159,20 +188,35 @@ impl Picker {
 #[tonic::async_trait]
 impl Indexer for Picker {
     async fn pick(&self, request: Request<PickRequest>) -> Result<Response<PickResponse>, Status> {
-        let start = Instant::now();
-        let request = request.into_inner();
+        Ok(Response::new(self.answer(request.into_inner())))
+    }
+
+    async fn pick_prompt(
+        &self,
+        request: Request<PickPromptRequest>,
+    ) -> Result<Response<PickResponse>, Status> {
+        let PickPromptRequest { pick, path, body } = request.into_inner();
+        let mut pick = pick.ok_or_else(|| Status::invalid_argument("pick: missing"))?;
         let state = self.state.get();
-        let known = state.catalog.models.iter().any(|model| model.name == request.model);
-        let picked = self.choose(&request, state.catalog.mode, known);
-        let endpoints = scored(&picked.listed, request.block_keys.len());
-        let labels = PickLabels { outcome: picked.outcome.name(), observed: request.observe };
-        self.metrics.picked(&labels, start.elapsed());
-        if state.log_scores {
-            let endpoints = endpoints.clone();
-            let PickRequest { request_id, model, observe, .. } = request;
-            self.scores.write(PickScores { request_id, model, observe, endpoints });
+        if state.catalog.mode == Mode::Off {
+            return Ok(Response::new(self.answer(pick)));
         }
-        Ok(Response::new(PickResponse { endpoints, pick_id: picked.pick_id }))
+        let model = state.library.model(&pick.model).and_then(|entry| entry.native.clone());
+        let model = model.ok_or_else(|| {
+            Status::failed_precondition("pick.model: not tokenized here; the filter's catalog is another one")
+        })?;
+        match self.prompts.keys(model, path, body, &self.metrics).await? {
+            Ok(prompt) => {
+                pick.block_keys = prompt.keys.iter().map(|key| key.0).collect();
+                pick.token_count = if prompt.complete { prompt.token_count as u64 } else { 0 };
+                let prompt_keys = u32::try_from(prompt.keys.len()).unwrap_or(u32::MAX);
+                Ok(Response::new(PickResponse { prompt_keys, ..self.answer(pick) }))
+            }
+            Err(reason) => {
+                let pass_reason = reason.label().to_owned();
+                Ok(Response::new(PickResponse { pass_reason, ..PickResponse::default() }))
+            }
+        }
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {

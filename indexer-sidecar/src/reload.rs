@@ -118,6 +118,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let parts = [
         ("pick", old.pick == new.pick),
         ("assets", old.assets == new.assets),
+        ("prompts", old.prompts == new.prompts),
         ("admin", old.admin == new.admin),
         ("endpoints", old.endpoints == new.endpoints),
         ("index", old.index == new.index),

@@ -29,6 +29,7 @@ use crate::index::SharedIndex;
 use crate::listeners::Listeners;
 use crate::logs::beat;
 use crate::metrics::{Metrics, Reloaded};
+use crate::pick::prompt::Prompts;
 use crate::pick::serve::{self, PickListeners};
 use crate::pick::{Picker, message_bytes_max};
 use crate::reload::{Reload, Rules};
@@ -82,7 +83,9 @@ pub async fn run(
     let event_metrics = Arc::new(EventMetrics::default());
     let rules = watch::Sender::new(Rules::new(library.key_rules()));
     let state = StateHandle::new(library, config.mode, config.logs.scores);
-    let picker = Picker::new(Arc::clone(&index), state.clone(), Arc::clone(&metrics), config.pick.keys_max);
+    let prompts = Prompts::new(&config.prompts);
+    let picker =
+        Picker::new(Arc::clone(&index), state.clone(), Arc::clone(&metrics), config.pick.keys_max, prompts);
     let endpoints = watch::Sender::new(Arc::new(EndpointSet::new()));
     let endpoints_read = watch::Sender::new(false);
     let mut registry = Registry::default();
@@ -141,8 +144,9 @@ async fn start_servers(
 ) -> Health {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status(INDEXER_SERVICE, ServingStatus::Serving).await;
-    let service =
-        IndexerServer::new(picker.clone()).max_decoding_message_size(message_bytes_max(config.pick.keys_max));
+    let body_bytes_max = usize::try_from(config.prompts.body_bytes_max.as_u64()).unwrap_or(usize::MAX);
+    let message_bytes_max = message_bytes_max(config.pick.keys_max, body_bytes_max);
+    let service = IndexerServer::new(picker.clone()).max_decoding_message_size(message_bytes_max);
     let router = || {
         Server::builder()
             .max_concurrent_streams(STREAMS_MAX)

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Sidecar, config, endpoints, http, model_file, request, write};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -43,12 +43,27 @@ async fn a_changed_tokenizer_is_a_new_asset_and_leaves_a_switched_mode_alone() {
     sidecar.admin("PUT", "/v1/mode", "{\"mode\": \"observe\"}").await;
     let before = sidecar.catalog().await;
 
-    std::fs::write(&tokenizer, text.clone() + "\n").unwrap();
-    sidecar.wait_for_catalog("/models/0/tokenizer/bytes", &json!(text.len() + 1)).await;
-    let after = sidecar.catalog().await;
+    let asset =
+        |catalog: &Value| catalog["models"][0]["tokenize"]["inline"]["sha256"].as_str().unwrap().to_owned();
+    let mut changed: Value = serde_json::from_str(&text).unwrap();
+    changed["added_tokens"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"id": 385, "content": "<new>", "single_word": false,
+        "lstrip": false, "rstrip": false, "normalized": false, "special": true}));
+    write(&tokenizer, &changed);
+    let mut after = before.clone();
+    for _ in 0..200 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        after = sidecar.catalog().await;
+        if after != before {
+            break;
+        }
+    }
+    assert_ne!(asset(&before), asset(&after));
     assert_ne!(before["models"][0]["digest"], after["models"][0]["digest"]);
     assert_eq!(after["mode"], "observe");
-    let path = format!("/v1/assets/{}", after["models"][0]["tokenizer"]["sha256"].as_str().unwrap());
+    let path = format!("/v1/assets/{}", asset(&after));
     assert_eq!(http(sidecar.addresses.assets, "GET", &path, "").await.0, 200);
 
     std::fs::write(&tokenizer, "{}").unwrap();

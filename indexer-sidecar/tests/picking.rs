@@ -5,11 +5,12 @@ mod support;
 use std::sync::Arc;
 
 use indexer_sidecar::catalog::Library;
-use indexer_sidecar::config;
+use indexer_sidecar::config::{self, PromptsConfig};
 use indexer_sidecar::events::decode::decode;
 use indexer_sidecar::index::{Reason, SharedIndex, StreamId, Trust, TrustState};
 use indexer_sidecar::metrics::Metrics;
 use indexer_sidecar::pick::Picker;
+use indexer_sidecar::pick::prompt::Prompts;
 use indexer_sidecar::state::StateHandle;
 use support::{pick, report, request};
 use tokio::net::TcpListener;
@@ -39,7 +40,13 @@ impl Pods {
         let library = Library::load(&config, file, &Library::default()).unwrap();
         let index = Arc::new(SharedIndex::new(10_000));
         let state = StateHandle::new(library.clone(), Mode::Steer, false);
-        let picker = Picker::new(Arc::clone(&index), state, Arc::new(Metrics::default()), KEYS_MAX);
+        let picker = Picker::new(
+            Arc::clone(&index),
+            state,
+            Arc::new(Metrics::default()),
+            KEYS_MAX,
+            Prompts::new(&PromptsConfig::default()),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("http://{}", listener.local_addr().unwrap());
         let server = tonic::transport::Server::builder().add_service(IndexerServer::new(picker));

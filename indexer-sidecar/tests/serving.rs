@@ -3,9 +3,14 @@
 mod support;
 
 use indexer_sidecar::pick::LISTED_MAX;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Sidecar, config, endpoints, http, listed, model_file, pick, report, request};
-use warmpath_proto::v1::{PickRequest, Stage};
+use tonic::Code;
+use warmpath_core::definition::{AssetRef, ModelDefinition};
+use warmpath_core::model::Model;
+use warmpath_core::request::{self as body, Api};
+use warmpath_core::tokenizer::HfTokenizer;
+use warmpath_proto::v1::{PickPromptRequest, PickRequest, Stage};
 
 const PODS: [&str; 3] = ["127.0.0.1:8001", "127.0.0.1:8002", "127.0.0.1:8003"];
 
@@ -106,11 +111,22 @@ async fn the_asset_port_hands_out_the_catalog_and_its_files() {
     let catalog = sidecar.catalog().await;
     let model = &catalog["models"][0];
     assert_eq!((&catalog["mode"], &model["served_names"]), (&json!("steer"), &json!(["demo"])));
-    for (asset, file) in [("tokenizer", "tokenizer.json"), ("chat_template", "chat_template.jinja")] {
-        let path = format!("/v1/assets/{}", model[asset]["sha256"].as_str().unwrap());
-        let (status, body) = http(sidecar.addresses.assets, "GET", &path, "").await;
-        assert_eq!((status, body), (200, std::fs::read(model_file(file)).unwrap()));
-    }
+    let get = async |asset: &Value| {
+        let asset: AssetRef = serde_json::from_value(asset.clone()).unwrap();
+        let (status, body) = http(sidecar.addresses.assets, "GET", &asset.path(), "").await;
+        assert_eq!(status, 200);
+        assert_eq!(asset, AssetRef::new(asset.sha256.clone(), &body));
+        body
+    };
+    let template = std::fs::read(model_file("chat_template.jinja")).unwrap();
+    assert_eq!(get(&model["chat_template"]).await, template);
+    assert!(!get(&model["tokenize"]["inline"]).await.is_empty());
+    let (status, shown) = sidecar.admin("GET", "/v1/models", "").await;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (status, &shown[0]["tokenize"], &shown[0]["chat"]),
+        (200, &json!("inline"), &json!("template"))
+    );
     let (status, _) = http(sidecar.addresses.assets, "GET", "/v1/assets/00", "").await;
     assert_eq!(status, 404);
 }
@@ -134,6 +150,7 @@ async fn the_mode_is_switched_on_the_admin_port() {
 async fn too_many_keys_are_cut_and_a_message_beyond_all_bounds_is_refused() {
     let mut config = config();
     config["pick"]["keys_max"] = json!(100);
+    config["prompts"] = json!({"body_bytes_max": "1KiB"});
     let sidecar = Sidecar::boot(&config, Some(&endpoints(&PODS))).await;
     sidecar.wait_for_pods(&PODS).await;
     let mut client = sidecar.tcp().await;
@@ -142,4 +159,64 @@ async fn too_many_keys_are_cut_and_a_message_beyond_all_bounds_is_refused() {
     sidecar.wait_for_metric("warmpath_indexer_keys_cut_total 1").await;
     let refused = client.pick(PickRequest { block_keys: vec![7; 100_000], ..request() }).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused}");
+}
+
+/// The keys that a filter would send for this body.
+fn keys_of(text: &str) -> Vec<u64> {
+    let definition = ModelDefinition {
+        name: "demo".to_owned(),
+        default: true,
+        seed: 0x0123_4567_89ab_cdef,
+        block_tokens: 16,
+        ..ModelDefinition::default()
+    };
+    let tokenizer = std::fs::read(model_file("tokenizer.json")).unwrap();
+    let template = std::fs::read_to_string(model_file("chat_template.jinja")).unwrap();
+    let tokenizer = Box::new(HfTokenizer::from_json(&tokenizer).unwrap());
+    let model = Model::load(definition, tokenizer, Some(&template)).unwrap();
+    let request = body::parse(Api::ChatCompletions, text.as_bytes()).unwrap();
+    model.keys(&request).unwrap().keys.iter().map(|key| key.0).collect()
+}
+
+#[tokio::test]
+async fn a_prompt_is_keyed_here_where_the_model_says_so() {
+    let mut config = config();
+    config["models"][0]["tokenize"] = json!("sidecar");
+    let sidecar = Sidecar::boot(&config, Some(&endpoints(&PODS))).await;
+    sidecar.wait_for_metric("warmpath_indexer_endpoints{model=\"demo\"} 3").await;
+    assert_eq!(sidecar.catalog().await["models"][0]["tokenize"], "sidecar");
+    let text = "the quick brown fox jumps over the lazy dog ".repeat(20);
+    let body = json!({"messages": [{"role": "user", "content": text}]}).to_string();
+    let ask = |path: &str, body: &str| PickPromptRequest {
+        pick: Some(PickRequest { model: "demo".to_owned(), block_tokens: 16, ..PickRequest::default() }),
+        path: path.to_owned(),
+        body: body.as_bytes().to_vec(),
+    };
+    let mut client = sidecar.tcp().await;
+    let answer = client.pick_prompt(ask("/v1/chat/completions", &body)).await.unwrap().into_inner();
+    assert_eq!(answer.endpoints.len(), 3);
+    assert_eq!(answer.prompt_keys as usize, keys_of(&body).len());
+    let answer = client.pick_prompt(ask("/v1/chat/completions", "{}")).await.unwrap().into_inner();
+    assert!(answer.endpoints.is_empty() && !answer.pass_reason.is_empty(), "{answer:?}");
+    let mut unknown = ask("/v1/chat/completions", &body);
+    unknown.pick.as_mut().unwrap().model = "nobody".to_owned();
+    assert_eq!(client.pick_prompt(unknown).await.unwrap_err().code(), Code::FailedPrecondition);
+    sidecar.wait_for_metric("warmpath_indexer_prompts_total{outcome=\"keyed\"} 1").await;
+    sidecar
+        .wait_for_metric("warmpath_indexer_models{model=\"demo\",tokenize=\"sidecar\",chat=\"template\"} 1")
+        .await;
+}
+
+#[tokio::test]
+async fn a_prompt_that_takes_too_long_is_answered_at_its_deadline() {
+    let mut config = config();
+    config["models"][0]["tokenize"] = json!("sidecar");
+    config["prompts"] = json!({"deadline": "1ns", "at_once": 1});
+    let sidecar = Sidecar::boot(&config, Some(&endpoints(&PODS))).await;
+    let pick = PickRequest { model: "demo".to_owned(), block_tokens: 16, ..PickRequest::default() };
+    let body = json!({"prompt": "x ".repeat(100_000)}).to_string().into_bytes();
+    let request = PickPromptRequest { pick: Some(pick), path: "/v1/completions".to_owned(), body };
+    let error = sidecar.tcp().await.pick_prompt(request).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    sidecar.wait_for_metric("warmpath_indexer_prompts_total{outcome=\"deadline\"} 1").await;
 }

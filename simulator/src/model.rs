@@ -7,12 +7,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use hashbrown::HashMap;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
-use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
+use warmpath_core::definition::ModelDefinition;
 use warmpath_core::model::Model;
 use warmpath_core::pass::{Pass, PassReason};
 use warmpath_core::request::{self, Api, Prompt, Request};
-use warmpath_core::tokenizer::{HfTokenizer, Limits};
+use warmpath_core::tokenizer::{HfTokenizer, Limits, pipeline};
 
 use crate::engine::Lora;
 
@@ -30,8 +29,10 @@ pub struct ModelConfig {
     pub name: String,
     /// Hugging Face `tokenizer.json`.
     pub tokenizer: PathBuf,
-    /// `tokenizer_config.json`: special tokens, and the chat template where there is no file for it.
+    /// `tokenizer_config.json`: class and special tokens, and the chat template where there is no file for it.
     pub tokenizer_config: Option<PathBuf>,
+    /// `config.json`: the model type, which decides with the class what is made of the tokenizer's file.
+    pub config: Option<PathBuf>,
     /// Jinja chat template.
     pub chat_template: Option<PathBuf>,
     /// LoRA adapters, in load order.
@@ -55,18 +56,24 @@ impl PodModel {
         let read = |path: &PathBuf| {
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
         };
-        let tokenizer = read(&config.tokenizer)?;
-        let tokenizer_config: Value = match &config.tokenizer_config {
-            None => Value::Null,
-            Some(path) => serde_json::from_str(&read(path)?)
-                .with_context(|| format!("{} is not JSON", path.display()))?,
-        };
+        let optional = |path: &Option<PathBuf>| path.as_ref().map(read).transpose();
+        let settings = optional(&config.tokenizer_config)?;
+        let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
+        let pipeline = pipeline::effective(
+            read(&config.tokenizer)?.as_bytes(),
+            bytes(&settings).as_deref(),
+            bytes(&optional(&config.config)?).as_deref(),
+        )
+        .with_context(|| format!("the files of {}", config.tokenizer.display()))?;
         let chat_template = match &config.chat_template {
             Some(path) => Some(read(path)?),
-            None => tokenizer_config["chat_template"].as_str().map(str::to_owned),
+            None => settings.and_then(|text| {
+                let settings: Value = serde_json::from_str(&text).ok()?;
+                settings["chat_template"].as_str().map(str::to_owned)
+            }),
         };
-        let definition = definition(&config, &tokenizer, chat_template.as_deref(), &tokenizer_config);
-        let hf = HfTokenizer::from_json(tokenizer.as_bytes())
+        let definition = definition(&config, pipeline.special_tokens);
+        let hf = HfTokenizer::from_json(&pipeline.tokenizer_json)
             .map_err(|message| anyhow::anyhow!("{}: {message}", config.tokenizer.display()))?;
         let model =
             Model::load(definition, Box::new(hf), chat_template.as_deref())?.with_limits(Limits::NONE);
@@ -89,7 +96,7 @@ impl PodModel {
 
     /// The adapter that the `model` field names.
     pub fn lora(&self, name: Option<&str>) -> Result<Option<Lora>, Pass> {
-        let adapter = self.model.adapter_for(name)?;
+        let adapter = self.model.definition().adapter_for(name)?;
         Ok(adapter.map(|name| {
             let at = self.config.lora_adapters.iter().position(|adapter| adapter == name).unwrap_or(0);
             Lora { id: at as u32 + 1, name: name.to_owned(), path: format!("/adapters/{name}") }
@@ -138,43 +145,18 @@ fn raw_text(body: &Value) -> String {
     }
 }
 
-fn definition(
-    config: &ModelConfig,
-    tokenizer: &str,
-    chat_template: Option<&str>,
-    tokenizer_config: &Value,
-) -> ModelDefinition {
-    let asset = |text: &str| AssetRef {
-        sha256: Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect(),
-        bytes: text.len() as u64,
-    };
+fn definition(config: &ModelConfig, special_tokens: BTreeMap<String, String>) -> ModelDefinition {
     ModelDefinition {
         name: config.name.clone(),
         served_names: vec![config.name.clone()],
         default: true,
         lora_adapters: config.lora_adapters.clone(),
         // Seed, block size and digest decide Warmpath's keys, of which a model server has none.
-        seed: 0,
         block_tokens: 1,
-        digest: String::new(),
-        cache_salt: SaltRule::Keyed,
         max_model_len: Some(config.max_model_len),
-        special_tokens: special_tokens(tokenizer_config),
-        tokenizer: asset(tokenizer),
-        chat_template: chat_template.map(asset),
+        special_tokens,
+        ..ModelDefinition::default()
     }
-}
-
-/// `bos_token` and its like; a string, or an object with the string in `content`.
-fn special_tokens(tokenizer_config: &Value) -> BTreeMap<String, String> {
-    let fields = tokenizer_config.as_object().into_iter().flatten();
-    fields
-        .filter(|(name, _)| name.ends_with("_token"))
-        .filter_map(|(name, value)| {
-            let text = value.as_str().or_else(|| value["content"].as_str())?;
-            Some((name.clone(), text.to_owned()))
-        })
-        .collect()
 }
 
 /// Output tokens with their text: words that are one token each, or else whatever tokens those words consist of.

@@ -61,6 +61,9 @@ pub(crate) struct Options {
     /// tokenizer_config.json
     #[arg(long)]
     tokenizer_config: Option<PathBuf>,
+    /// The model's config.json
+    #[arg(long)]
+    model_config: Option<PathBuf>,
     /// Jinja chat template
     #[arg(long)]
     chat_template: Option<PathBuf>,
@@ -127,6 +130,7 @@ impl Options {
             name: self.model,
             tokenizer: self.tokenizer,
             tokenizer_config: self.tokenizer_config,
+            config: self.model_config,
             chat_template: self.chat_template,
             lora_adapters: self.lora_adapters,
             max_model_len: self.max_model_len,

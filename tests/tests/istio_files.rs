@@ -124,7 +124,7 @@ fn the_pod_patch_mounts_what_both_containers_use() {
     let config_file = format!("{}/config.yaml", mount_path(sidecar, "warmpath-config"));
     assert_eq!(sidecar["args"], serde_json::json!(["--config", config_file]));
     assert_eq!(config["seed_file"], format!("{}/seed", mount_path(sidecar, "warmpath-seed")));
-    for asset in ["tokenizer", "tokenizer_config", "chat_template"] {
+    for asset in ["tokenizer", "tokenizer_config", "config", "chat_template"] {
         let path = string(&config["models"][0], &format!("/{asset}")).unwrap();
         assert!(path.starts_with(&format!("{}/", mount_path(sidecar, "warmpath-models"))), "{path}");
     }

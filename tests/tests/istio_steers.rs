@@ -30,6 +30,7 @@ fn sidecar_config(shipped: &Value, model: &ModelFiles) -> Value {
     }
     config["models"][0]["tokenizer"] = json!(model.tokenizer);
     config["models"][0]["tokenizer_config"] = json!(model.tokenizer_config);
+    config["models"][0]["config"] = json!(model.config);
     config["models"][0]["chat_template"] = json!(model.chat_template);
     config
 }

@@ -226,7 +226,7 @@ async fn adapters_and_salts(steer: Steer) {
     let definition = json!([{
         "name": model.name, "default": true, "lora_adapters": ["poet", "clerk"],
         "block_tokens": model.block_tokens, "max_model_len": model.max_model_len, "tokenizer": model.tokenizer,
-        "tokenizer_config": model.tokenizer_config, "chat_template": model.chat_template,
+        "tokenizer_config": model.tokenizer_config, "config": model.config, "chat_template": model.chat_template,
     }]);
     let change = |builder: StackBuilder| {
         builder

@@ -73,16 +73,26 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
+/// Whether this build reads the asset that begins with these bytes (12 are enough): whoever has an asset in use can tell
+/// before giving it up for another.
+///
+/// # Errors
+/// When it is something else, or of another version.
+pub fn readable(start: &[u8]) -> Result<(), AssetError> {
+    if start.first_chunk() != Some(&MAGIC) {
+        return Err(AssetError::NotAnAsset);
+    }
+    match number(start, 8) {
+        Some(ASSET_VERSION) => Ok(()),
+        Some(found) => Err(AssetError::Version { found }),
+        None => Err(AssetError::NotAnAsset),
+    }
+}
+
 impl Asset {
     /// Checks header and checksum. Cost: one XXH3 over the bytes.
     pub(super) fn open(bytes: Vec<u8>) -> Result<Self, AssetError> {
-        if bytes.first_chunk() != Some(&MAGIC) {
-            return Err(AssetError::NotAnAsset);
-        }
-        let found = number(&bytes, 8).ok_or(AssetError::NotAnAsset)?;
-        if found != ASSET_VERSION {
-            return Err(AssetError::Version { found });
-        }
+        readable(&bytes)?;
         let checked = bytes.get(CHECKED_FROM..).unwrap_or_default();
         let checksum = bytes.get(16..).and_then(<[u8]>::first_chunk).map(|sum| u64::from_le_bytes(*sum));
         if number(&bytes, 12) != Some(SECTIONS as u32) || bytes.len() < HEADER_BYTES {

@@ -117,14 +117,6 @@ impl Runtime {
         })
     }
 
-    /// What the caches have done so far.
-    pub fn stats(&self) -> Stats {
-        let [word_hits, word_misses, segment_hit_bytes, segment_miss_bytes, merge_work] =
-            self.counters.0.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        let cache_bytes = self.cache_bytes.load(Ordering::Relaxed);
-        Stats { word_hits, word_misses, segment_hit_bytes, segment_miss_bytes, merge_work, cache_bytes }
-    }
-
     /// Bytes of the asset, which stay in memory.
     pub fn asset_bytes(&self) -> usize {
         self.asset.len()
@@ -208,5 +200,12 @@ impl Tokenizer for Runtime {
 
     fn vocab_size(&self) -> usize {
         self.meta.vocab_size as usize
+    }
+
+    fn stats(&self) -> Stats {
+        let [word_hits, word_misses, segment_hit_bytes, segment_miss_bytes, merge_work] =
+            self.counters.0.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        let cache_bytes = self.cache_bytes.load(Ordering::Relaxed);
+        Stats { word_hits, word_misses, segment_hit_bytes, segment_miss_bytes, merge_work, cache_bytes }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
+use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule, Tokenize};
 use warmpath_core::model::Model;
 use warmpath_core::tokenizer::{HfTokenizer, Tokenizer};
 
@@ -58,7 +58,7 @@ pub(crate) fn json_lines(path: &Path) -> Vec<serde_json::Value> {
 
 /// A definition with test values; assets are handed to `Model::load` directly.
 pub(crate) fn definition(name: &str, special_tokens: BTreeMap<String, String>) -> ModelDefinition {
-    let asset = AssetRef { sha256: String::new(), bytes: 0 };
+    let asset = AssetRef::default();
     ModelDefinition {
         name: name.to_owned(),
         served_names: vec![name.to_owned()],
@@ -68,10 +68,10 @@ pub(crate) fn definition(name: &str, special_tokens: BTreeMap<String, String>) -
         block_tokens: 16,
         cache_salt: SaltRule::Keyed,
         max_model_len: Some(16_384),
+        tokenize: Tokenize::Inline(asset.clone()),
         special_tokens,
-        tokenizer: asset.clone(),
         chat_template: Some(asset),
-        digest: String::new(),
+        ..ModelDefinition::default()
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use warmpath_core::definition::{ModelDefinition, Overflow};
 use warmpath_core::pass::Pass;
 use warmpath_core::request::{self, Api};
 
 use super::{ENDPOINT_HEADER, ENDPOINT_STATE, Hold, Phase, Pick, Stream};
+use crate::catalog::Serving;
 use crate::config::Config;
 use crate::host::{GrpcCall, Host};
 use crate::metrics::{Counter, Histogram};
@@ -17,6 +19,14 @@ const DEADLINE_EXCEEDED: u32 = 4;
 /// A failed callout counts as timed out from this share of `callout_timeout` on. Not from the whole: Envoy starts the
 /// timer at the time at which its event loop woke up, before the keys were made, so it fires early by that much.
 const TIMED_OUT_SHARE: f64 = 0.75;
+
+/// A callout that is ready to be sent.
+struct Asking {
+    method: &'static str,
+    message: Vec<u8>,
+    /// Keys in it; 0 where the sidecar makes them.
+    keys: usize,
+}
 
 impl Stream {
     /// Makes the keys and sends the pick; the phase that waits for its answer.
@@ -36,14 +46,14 @@ impl Stream {
             _ => host.request_body(*bytes).map_err(|_| Reason::HostError)?,
         };
         self.give_back(if hold == Hold::Nothing { body.len() } else { 0 });
-        let (message, keys) = self.question(host, &config, api, &body, hold == Hold::Nothing)?;
-        self.vm.record_since(host, Histogram::KeysUs, body_end);
+        let asking = self.question(host, &config, api, &body, hold == Hold::Nothing)?;
+        self.vm.record_stall(host, Histogram::KeysUs, body_end);
         let asked = host.now();
-        let token = self.send(host, &config, &message)?;
-        Ok(Phase::Asking { token, hold, keys, asked, body_end })
+        let token = self.send(host, &config, &asking)?;
+        Ok(Phase::Asking { token, hold, keys: asking.keys, asked, body_end })
     }
 
-    /// The encoded pick for a body and the number of its keys.
+    /// What to ask about a body: its keys, or, where the model says so, the body itself.
     fn question(
         &self,
         host: &dyn Host,
@@ -51,7 +61,7 @@ impl Stream {
         api: Api,
         body: &[u8],
         observe: bool,
-    ) -> Result<(Vec<u8>, usize), Reason> {
+    ) -> Result<Asking, Reason> {
         let request_id = String::from_utf8_lossy(&self.trace.request_id);
         let unkeyed = |pass: Pass| {
             log::debug!("request {request_id}: {pass}");
@@ -59,31 +69,49 @@ impl Stream {
         };
         let request = request::parse(api, body).map_err(unkeyed)?;
         let models = self.vm.models.borrow();
-        let model = models.serving(request.model.as_deref())?;
-        let prompt = model.keys(&request).map_err(unkeyed)?;
+        let output_tokens_max = request.output_tokens_max;
+        let hand_over = |definition: &ModelDefinition| {
+            self.vm.count(host, Counter::PromptsSent);
+            let question = Question::new(definition, &request_id, output_tokens_max, observe);
+            let message = pick::encode_prompt(question, api, body);
+            Ok(Asking { method: pick::PICK_PROMPT_METHOD, message, keys: 0 })
+        };
+        let model = match models.serving(request.model.as_deref())? {
+            Serving::Here(model) => model,
+            Serving::Sidecar(definition) => return hand_over(definition),
+        };
+        let definition = model.definition();
+        let overflows = definition.overflow == Overflow::Sidecar;
+        if overflows && body.len() as u64 > definition.limits.bytes_max {
+            return hand_over(definition);
+        }
+        let before = model.stats();
+        let prompt = model.keys(&request).map_err(unkeyed);
+        self.vm.count_caches(host, before, model.stats());
+        let prompt = prompt?;
+        if !prompt.complete && overflows {
+            return hand_over(definition);
+        }
+        if !prompt.complete {
+            self.vm.count(host, Counter::PromptsCut);
+        }
         if prompt.keys.len() > config.keys_max {
             self.vm.count(host, Counter::KeysTruncated);
         }
-        let question = Question {
-            request_id: &request_id,
-            model: &model.definition().name,
-            block_tokens: model.definition().block_tokens,
-            output_tokens_max: request.output_tokens_max,
-            observe,
-        };
+        let question = Question::new(definition, &request_id, output_tokens_max, observe);
         let message = pick::encode(question, &prompt, config.keys_max);
-        Ok((message, prompt.keys.len().min(config.keys_max)))
+        Ok(Asking { method: pick::PICK_METHOD, message, keys: prompt.keys.len().min(config.keys_max) })
     }
 
-    fn send(&self, host: &dyn Host, config: &Config, message: &[u8]) -> Result<u32, Reason> {
+    fn send(&self, host: &dyn Host, config: &Config, asking: &Asking) -> Result<u32, Reason> {
         let service = pick::grpc_service(&config.pick_cluster).ok_or(Reason::ConfigError)?;
         let metadata = [("x-request-id", &self.trace.request_id), ("traceparent", &self.trace.traceparent)];
         let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
         let call = GrpcCall {
             service: &service,
-            method: pick::PICK_METHOD,
+            method: asking.method,
             metadata: metadata.map(|(name, value)| (name, value.as_slice())).collect(),
-            message,
+            message: &asking.message,
             timeout: config.callout_timeout,
         };
         // Refused by Envoy: no such cluster, no endpoint, or its circuit breaker is full. No answer will come.
@@ -129,7 +157,7 @@ impl Stream {
             0 => Vec::new(),
             _ => host.grpc_message(bytes).map_err(|_| Reason::HostError)?,
         };
-        let answer = pick::decode(&message).map_err(|_| Reason::CalloutError)?.ok_or(Reason::NoEndpoints)?;
+        let answer = pick::decode(&message)?;
         self.pick = (answer.pick_id != 0).then_some(Pick {
             id: answer.pick_id,
             endpoint: String::new(),

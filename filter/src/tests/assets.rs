@@ -1,8 +1,9 @@
 //! Catalog and assets: fetch, check, load, swap.
 
-use warmpath_core::definition::{Catalog, Mode};
+use warmpath_core::definition::{AssetRef, Catalog, Mode, ModelDefinition, Overflow, Tokenize};
 
 use super::steering::{BODY, HEADER, send};
+use crate::catalog::Serving;
 use crate::mock::{
     MockHost, TEMPLATE, TOKENIZER, answer_get, catalog, definition, root_with, serve, tick_until_get,
 };
@@ -25,6 +26,11 @@ fn steers(host: &MockHost, root: &Root) -> bool {
     flow == Flow::Hold
 }
 
+fn tokenizer(definition: &ModelDefinition) -> &AssetRef {
+    let Tokenize::Inline(asset) = &definition.tokenize else { panic!("not inline") };
+    asset
+}
+
 fn json(catalog: &Catalog) -> Vec<u8> {
     serde_json::to_vec(catalog).unwrap()
 }
@@ -37,12 +43,12 @@ fn a_model_is_fetched_checked_and_loaded() {
     let definition = definition("demo", "1");
     answer_get(&mut root, &host, "200", &json(&catalog(Mode::Steer, vec![definition.clone()])));
     let gets = |index: usize| host.gets.borrow()[index].clone();
-    assert_eq!(gets(1).2, definition.tokenizer.path());
+    assert_eq!(gets(1).2, definition.chat_template.as_ref().unwrap().path());
     assert_eq!(gets(1).1, "warmpath_assets");
-    answer_get(&mut root, &host, "200", TOKENIZER);
-    assert_eq!(gets(2).2, definition.chat_template.unwrap().path());
-    assert!(!steers(&host, &root));
     answer_get(&mut root, &host, "200", TEMPLATE);
+    assert_eq!(gets(2).2, tokenizer(&definition).path());
+    assert!(!steers(&host, &root));
+    answer_get(&mut root, &host, "200", TOKENIZER);
     assert_eq!(host.gets.borrow().len(), 3);
     assert_eq!(host.metric("warmpath.asset_loads"), 1);
     assert!(steers(&host, &root));
@@ -62,20 +68,64 @@ fn an_unchanged_catalog_fetches_nothing_more() {
 }
 
 #[test]
-fn a_changed_model_is_freed_before_its_successor_loads() {
+fn a_changed_model_serves_until_its_successor_has_come_whole() {
     let host = MockHost::new(HEADER);
     let mut root = root_with(&host, Mode::Steer, &["demo", "other"]);
-    tick_until_get(&mut root, &host);
+    let serving = |root: &Root, name: &str| match root.vm().models.borrow().serving(Some(name)) {
+        Ok(Serving::Here(model)) => Ok(model.definition().digest.clone()),
+        Ok(Serving::Sidecar(_)) => panic!("{name} is served by the sidecar"),
+        Err(reason) => Err(reason.label()),
+    };
     let changed = catalog(Mode::Steer, vec![definition("demo", "new"), definition("other", "other")]);
+    tick_until_get(&mut root, &host);
     answer_get(&mut root, &host, "200", &json(&changed));
-    assert!(root.vm().models.borrow().serving(Some("demo")).is_err(), "freed");
-    assert!(root.vm().models.borrow().serving(Some("other")).is_ok(), "kept");
-    assert!(!steers(&host, &root));
-    assert_eq!(host.passes("not_ready"), 1);
-    answer_get(&mut root, &host, "200", TOKENIZER);
     answer_get(&mut root, &host, "200", TEMPLATE);
+    assert_eq!(serving(&root, "demo"), Ok("demo".to_owned()), "the old one");
+    assert_eq!(serving(&root, "other"), Ok("other".to_owned()));
+    let mut corrupt = TOKENIZER.to_vec();
+    corrupt[20] ^= 1;
+    answer_get(&mut root, &host, "200", &corrupt);
+    assert_eq!((host.metric("warmpath.asset_errors"), host.metric("warmpath.asset_loads")), (1, 2));
+    assert_eq!(serving(&root, "demo"), Ok("demo".to_owned()), "still the old one");
+    assert!(steers(&host, &root));
+    serve(&mut root, &host, &changed);
+    assert_eq!(serving(&root, "demo"), Ok("new".to_owned()));
     assert!(steers(&host, &root));
     assert_eq!(host.metric("warmpath.asset_loads"), 3);
+}
+
+#[test]
+fn a_model_of_the_sidecar_needs_no_assets_and_a_refused_one_passes() {
+    let (host, mut root) = configured();
+    let mut remote = definition("demo", "1");
+    remote.tokenize = Tokenize::Sidecar;
+    let mut refused = definition("other", "2");
+    refused.tokenize = Tokenize::Refused("no exact tokenizer".to_owned());
+    serve(&mut root, &host, &catalog(Mode::Steer, vec![remote, refused]));
+    assert_eq!(host.metric("warmpath.asset_loads"), 0);
+    assert!(steers(&host, &root));
+    assert_eq!(host.last_grpc().method, "PickPrompt");
+    assert_eq!(host.metric("warmpath.prompts_sent"), 1);
+    let vm = root.vm();
+    let models = vm.models.borrow();
+    assert_eq!(models.serving(Some("other")).map(|_| ()).unwrap_err().label(), "model_refused");
+    assert_eq!(models.serving(Some("nobody")).map(|_| ()).unwrap_err().label(), "unknown_model");
+}
+
+#[test]
+fn an_overlong_prompt_goes_to_the_sidecar_where_the_model_says_so() {
+    let mut cut = definition("demo", "1");
+    cut.limits.bytes_max = 8;
+    for (overflow, method) in [(Overflow::Off, "Pick"), (Overflow::Sidecar, "PickPrompt")] {
+        let (host, mut root) = configured();
+        cut.overflow = overflow;
+        serve(&mut root, &host, &catalog(Mode::Steer, vec![cut.clone()]));
+        assert!(steers(&host, &root));
+        assert_eq!(host.last_grpc().method, method);
+        let sent = overflow == Overflow::Sidecar;
+        assert_eq!(host.metric("warmpath.prompts_sent"), u64::from(sent));
+        assert_eq!(host.metric("warmpath.prompts_cut"), u64::from(!sent));
+    }
 }
 
 #[test]
@@ -163,9 +213,10 @@ fn a_model_that_cannot_be_loaded_does_not_keep_others_from_it() {
     let (host, mut root) = configured();
     let mut broken = definition("broken", "1");
     // The template's bytes are no tokenizer.
-    broken.tokenizer = broken.chat_template.clone().unwrap();
+    broken.tokenize = Tokenize::Inline(broken.chat_template.clone().unwrap());
     let mut huge = definition("huge", "2");
-    huge.tokenizer.bytes = crate::fetch::ASSET_BYTES_MAX + 1;
+    huge.tokenize =
+        Tokenize::Inline(AssetRef { bytes: crate::fetch::ASSET_BYTES_MAX + 1, ..tokenizer(&huge).clone() });
     serve(&mut root, &host, &catalog(Mode::Steer, vec![broken, huge, definition("demo", "3")]));
     assert_eq!((host.metric("warmpath.asset_errors"), host.metric("warmpath.asset_loads")), (2, 1));
     assert!(steers(&host, &root));
@@ -180,11 +231,12 @@ fn a_definition_that_changes_while_its_assets_come_is_not_mixed_up() {
     tick_until_get(&mut root, &host);
     answer_get(&mut root, &host, "200", &json(&catalog(Mode::Steer, vec![definition("demo", "1")])));
     root.vm().models.borrow_mut().apply(catalog(Mode::Steer, vec![definition("demo", "2")]));
-    answer_get(&mut root, &host, "200", TOKENIZER);
-    assert_eq!(host.metric("warmpath.asset_loads"), 0);
-    answer_get(&mut root, &host, "200", TOKENIZER);
     answer_get(&mut root, &host, "200", TEMPLATE);
+    assert_eq!(host.metric("warmpath.asset_loads"), 0);
+    answer_get(&mut root, &host, "200", TEMPLATE);
+    answer_get(&mut root, &host, "200", TOKENIZER);
     let vm = root.vm();
     let models = vm.models.borrow();
-    assert_eq!(models.serving(None).unwrap().definition().digest, "2");
+    let Ok(Serving::Here(model)) = models.serving(None) else { panic!("not served") };
+    assert_eq!(model.definition().digest, "2");
 }

@@ -143,7 +143,7 @@ proptest! {
     fn no_configuration_and_no_answer_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[ -~]{0,60}") {
         let _ = crate::config::parse(&bytes);
         let _ = crate::config::parse(format!(r#"{{"steer": "header", {text}}}"#).as_bytes());
-        for address in crate::pick::decode(&bytes).ok().flatten().iter().flat_map(|answer| answer.header.split(',')) {
+        for address in crate::pick::decode(&bytes).ok().iter().flat_map(|answer| answer.header.split(',')) {
             prop_assert!(address.parse::<std::net::SocketAddr>().is_ok());
         }
     }

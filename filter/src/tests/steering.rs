@@ -24,7 +24,7 @@ pub(super) fn answer(pick_id: u64, addresses: &[&str]) -> Vec<u8> {
         match_blocks: 1,
         score: 0.5,
     });
-    PickResponse { endpoints: endpoints.collect(), pick_id }.encode_to_vec()
+    PickResponse { endpoints: endpoints.collect(), pick_id, ..PickResponse::default() }.encode_to_vec()
 }
 
 /// Sends headers and a body in one piece; what the body callback said.

@@ -41,6 +41,15 @@ pub(super) fn check(config: &Config, file: &Path) -> Result<(), ConfigError> {
     if config.index.blocks_max == 0 {
         return fail("index.blocks_max", "must be at least 1".into());
     }
+    if config.assets.self_check_strings == 0 {
+        return fail("assets.self_check_strings", "must be at least 1".into());
+    }
+    if config.prompts.at_once == 0 {
+        return fail("prompts.at_once", "must be at least 1".into());
+    }
+    if config.prompts.deadline.is_zero() {
+        return fail("prompts.deadline", "must be at least 1ms".into());
+    }
     let periods = [
         ("endpoints.resolve_every", config.endpoints.resolve_every),
         ("logs.beat_every", config.logs.beat_every),
@@ -81,6 +90,15 @@ fn models(models: &[ModelConfig]) -> Result<(), Fault> {
         }
         if model.max_model_len == Some(0) {
             return fault("max_model_len", "must be at least 1; leave it out if it is not known".into());
+        }
+        let limits = model.limits();
+        let limits = [
+            ("inline_bytes_max", limits.bytes_max),
+            ("inline_tokens_max", limits.tokens_max),
+            ("inline_merge_work_max", limits.merge_work_max),
+        ];
+        if let Some((key, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
+            return fault(key, "must be at least 1".into());
         }
         if model.default
             && let Some(other) = default.replace(position)

@@ -31,7 +31,7 @@ pub fn model_file(name: &str) -> PathBuf {
 pub fn config() -> Value {
     json!({
         "pick": {"unix": "pick.sock", "tcp": "127.0.0.1:0"},
-        "assets": {"listen": "127.0.0.1:0"},
+        "assets": {"listen": "127.0.0.1:0", "self_check_strings": 100},
         "admin": {"listen": "127.0.0.1:0"},
         "seed": "0123456789abcdef",
         "models": [{

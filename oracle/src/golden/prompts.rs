@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
+use warmpath_core::definition::ModelDefinition;
 use warmpath_core::model::Model;
 use warmpath_core::pass::Pass;
 use warmpath_core::request::{self, Api};
@@ -107,20 +107,14 @@ fn optional(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 fn definition(served: &str, special_tokens: BTreeMap<String, String>, max_model_len: u32) -> ModelDefinition {
-    let asset = AssetRef { sha256: String::new(), bytes: 0 };
     ModelDefinition {
         name: served.to_owned(),
         served_names: vec![served.to_owned()],
         default: true,
-        lora_adapters: vec![],
-        seed: 0,
         block_tokens: 16,
-        cache_salt: SaltRule::Keyed,
         max_model_len: Some(max_model_len),
         special_tokens,
-        tokenizer: asset.clone(),
-        chat_template: Some(asset),
-        digest: String::new(),
+        ..ModelDefinition::default()
     }
 }
 
@@ -133,7 +127,7 @@ fn tokens(model: &Model, row: &Row) -> Result<Encoded, Pass> {
             return Err(Pass::new(warmpath_core::pass::PassReason::UnsupportedField, detail));
         }
     };
-    model.adapter_for(request.model.as_deref())?;
+    model.definition().adapter_for(request.model.as_deref())?;
     model.tokens(&request)
 }
 

@@ -24,6 +24,7 @@ pub fn model() -> Arc<PodModel> {
                 name: "demo".to_owned(),
                 tokenizer: asset("tokenizer.json"),
                 tokenizer_config: Some(asset("tokenizer_config.json")),
+                config: Some(asset("config.json")),
                 chat_template: Some(asset("chat_template.jinja")),
                 lora_adapters: vec!["adapter".to_owned()],
                 max_model_len: 4096,
