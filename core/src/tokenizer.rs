@@ -4,7 +4,7 @@
 //! compiler refuses goes through the crate `tokenizers`, where the build has it (`HfTokenizer`).
 
 mod added;
-mod asset;
+pub(crate) mod asset;
 #[cfg(feature = "hf-tokenizers")]
 pub mod check;
 mod classes;

@@ -8,6 +8,7 @@ use proptest::sample::select;
 use serde_json::{Map, Value, json};
 use warmpath_core::fuzz;
 use warmpath_core::model::Model;
+use warmpath_core::tokenizer::compile;
 
 /// Values that a field might hold, right and wrong ones.
 fn value() -> impl Strategy<Value = Value> {
@@ -216,6 +217,25 @@ fn any_body_gives_keys_or_passes() {
 fn any_template_renders_or_fails() {
     proptest!(ProptestConfig::with_cases(500), |(source in template(), body in body())| {
         fuzz::chat_template(&source, &body);
+    });
+}
+
+/// Assets of every kind of tokenizer, with some bytes changed; and any bytes.
+#[test]
+fn any_asset_is_refused_or_harmless() {
+    let valid: Vec<Vec<u8>> = [
+        include_bytes!("data/golden/tokenizers/qwen.json").as_slice(),
+        include_bytes!("data/golden/tokenizers/llama3.json"),
+        include_bytes!("data/golden/tokenizers/deepseek.json"),
+        include_bytes!("data/golden/tokenizers/mistral_v1.json"),
+    ]
+    .map(|json| compile(json).unwrap())
+    .to_vec();
+    // Few changes leave most of the asset as it is; the last 64 bytes are text.
+    let input = (any::<u8>(), prop::collection::vec(any::<u8>(), 64..100))
+        .prop_map(|(kind, rest)| [vec![kind], rest].concat());
+    proptest!(ProptestConfig::with_cases(400), |(of in 0..4_usize, input in input)| {
+        fuzz::tokenizer_asset(&valid[of], &input);
     });
 }
 

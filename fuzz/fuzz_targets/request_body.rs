@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use warmpath_core::definition::ModelDefinition;
 use warmpath_core::model::Model;
-use warmpath_core::tokenizer::HfTokenizer;
+use warmpath_core::tokenizer::{Runtime, compile};
 
 static MODEL: LazyLock<Model> = LazyLock::new(|| {
     let definition = ModelDefinition {
@@ -19,7 +19,8 @@ static MODEL: LazyLock<Model> = LazyLock::new(|| {
         ..ModelDefinition::default()
     };
     let tokenizer = include_bytes!("../../core/tests/data/tokenizer.json");
-    let tokenizer = Box::new(HfTokenizer::from_json(tokenizer).expect("the test data is right"));
+    let asset = compile(tokenizer).expect("the test data is right");
+    let tokenizer = Box::new(Runtime::load(asset).expect("a fresh asset"));
     let template = include_str!("../../core/tests/data/chat_template.jinja");
     Model::load(definition, tokenizer, Some(template)).expect("the test data is right")
 });

@@ -7,6 +7,7 @@ mod bench;
 mod check_config;
 mod demo_bars;
 mod envoy;
+mod fuzz;
 mod node;
 mod oracle;
 mod programs;
@@ -63,6 +64,8 @@ enum Recipe {
     Golden(oracle::Options),
     /// Compare our tokenizer runtime with the crate tokenizers over generated strings
     Differ(oracle::Options),
+    /// Run a fuzz target for some seconds
+    Fuzz(fuzz::Options),
     /// Check a configuration of the filter plugin or of the sidecar
     CheckConfig(check_config::Options),
     /// Build the filter module target/warmpath_filter.wasm
@@ -93,6 +96,7 @@ fn follow(recipe: Recipe) -> Result<()> {
         Recipe::Bench { name, json, rest } => bench::run(&workspace, &name, json, &rest),
         Recipe::Golden(options) => oracle::run(&workspace, oracle::Task::Golden, &options),
         Recipe::Differ(options) => oracle::run(&workspace, oracle::Task::Differ, &options),
+        Recipe::Fuzz(options) => fuzz::run(&workspace, &options),
         Recipe::CheckConfig(options) => check_config::check(&workspace, &options),
         Recipe::Wasm => wasm::build(&workspace).map(drop),
         Recipe::Provision => provision(&workspace),

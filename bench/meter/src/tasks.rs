@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use warmpath_core::definition::{AssetRef, ModelDefinition, SaltRule};
+use warmpath_core::definition::ModelDefinition;
 use warmpath_core::model::Model;
 use warmpath_core::request::{self, Api, Prompt, Request};
 use warmpath_core::template::Template;
@@ -155,20 +155,12 @@ fn linear_memory() -> f64 {
 }
 
 fn model(tokenizer: Box<dyn Tokenizer>, template: Option<&str>) -> Result<Model> {
-    let asset = AssetRef { sha256: String::new(), bytes: 0 };
     let definition = ModelDefinition {
         name: "demo".to_owned(),
         served_names: vec!["demo".to_owned()],
-        default: true,
-        lora_adapters: vec![],
         seed: 1,
         block_tokens: 16,
-        cache_salt: SaltRule::Keyed,
-        max_model_len: None,
-        special_tokens: BTreeMap::new(),
-        tokenizer: asset.clone(),
-        chat_template: Some(asset),
-        digest: String::new(),
+        ..ModelDefinition::default()
     };
     Ok(Model::load(definition, tokenizer, template)?)
 }
