@@ -18,6 +18,7 @@ mod meta;
 mod normalize;
 mod pairs;
 pub mod pipeline;
+mod queue;
 mod rules;
 mod runtime;
 mod scan;

@@ -41,6 +41,8 @@ pub(super) struct Matcher {
     tokens: Vec<AddedToken>,
     /// Whether a token starts with this byte.
     starts: [bool; 256],
+    /// Whether a token has this byte as its second one, or any after a token of one byte.
+    seconds: [bool; 256],
     /// The different first bytes, if they are at most three; the last one is repeated.
     needles: Option<[u8; 3]>,
     longest: usize,
@@ -56,6 +58,12 @@ impl Matcher {
                 *start = true;
             }
         });
+        let mut seconds = [tokens.iter().any(|token| token.content.len() == 1); 256];
+        for byte in tokens.iter().filter_map(|token| token.content.as_bytes().get(1)) {
+            if let Some(second) = seconds.get_mut(usize::from(*byte)) {
+                *second = true;
+            }
+        }
         let mut distinct = (0..=255_u8).filter(|byte| starts.get(usize::from(*byte)) == Some(&true));
         let needles = distinct.next().and_then(|first| {
             let second = distinct.next().unwrap_or(first);
@@ -63,7 +71,7 @@ impl Matcher {
             distinct.next().is_none().then_some([first, second, third])
         });
         let longest = tokens.iter().map(|token| token.content.len()).max().unwrap_or(0);
-        Self { tokens, starts, needles, longest }
+        Self { tokens, starts, seconds, needles, longest }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -87,7 +95,10 @@ impl Matcher {
                 None => rest.iter().position(|byte| self.starts.get(usize::from(*byte)) == Some(&true)),
             }?;
             from += skipped;
-            if let Some(token) = self.longest_at(rest.get(skipped..)?) {
+            let second = rest.get(skipped + 1).copied().unwrap_or(0);
+            if (self.seconds.get(usize::from(second)) == Some(&true) || rest.len() == skipped + 1)
+                && let Some(token) = self.longest_at(rest.get(skipped..)?)
+            {
                 return Some((from, token));
             }
             from += 1;

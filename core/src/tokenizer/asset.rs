@@ -17,7 +17,7 @@ pub const ASSET_VERSION: u32 = 1;
 /// A vocabulary of 2 million tokens makes less; a length beyond it would not fit the offsets on their way.
 pub const ASSET_BYTES_MAX: usize = 256 << 20;
 
-const SECTIONS: usize = 9;
+const SECTIONS: usize = 10;
 const CHECKED_FROM: usize = 24;
 const HEADER_BYTES: usize = CHECKED_FROM + 8 * SECTIONS;
 
@@ -59,6 +59,8 @@ pub(super) enum Section {
     PairSlots,
     /// Merges: merged ids by rank.
     PairMerged,
+    /// Merges: ranks of pairs of bytes.
+    PairBytes,
     /// Ids of characters.
     Characters,
 }

@@ -62,8 +62,18 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, CompileError> {
         specials: post::read(&file.post_processor)?,
     };
     let [slots, offsets, bytes] = model.vocabulary(&meta)?;
-    let sections =
-        [meta.write(), blocks, entries, slots, offsets, bytes, model.pairs, model.merged, model.characters];
+    let sections = [
+        meta.write(),
+        blocks,
+        entries,
+        slots,
+        offsets,
+        bytes,
+        model.pairs,
+        model.merged,
+        model.pair_bytes,
+        model.characters,
+    ];
     match asset::build(sections) {
         Some(asset) => Ok(asset),
         None => unsupported(format!("an asset of more than {} bytes", asset::ASSET_BYTES_MAX)),

@@ -11,7 +11,7 @@ use super::pairs::Pairs;
 use super::runtime::CacheSizes;
 use super::scan::Scanner;
 use super::symbols::push_symbols;
-use super::text::{KEY_BYTES_MAX, Key};
+use super::text::{KEY_BYTES_MAX, Key, token_hash};
 use super::texts::Texts;
 use super::vocabulary::Vocabulary;
 use super::words::Words;
@@ -21,6 +21,9 @@ const SEGMENT_BYTES_MIN: usize = 64;
 
 /// Longest word that is kept. Longer ones are rare, and seldom seen twice.
 const LONG_WORD_BYTES_MAX: usize = 255;
+
+/// Merge work of a look-up in the vocabulary.
+const LOOK_UP_WORK: u64 = 8;
 
 /// The tables of an asset.
 #[derive(Clone, Copy)]
@@ -198,7 +201,7 @@ impl<'a> Encoder<'a> {
     #[inline(never)]
     fn new_word(&mut self, key: Key, word: &[u8]) -> bool {
         let from = self.ids.len();
-        if !self.encode(word) {
+        if !self.encode(word, key.token_hash()) {
             return false;
         }
         self.caches.words.insert(key, self.ids.get(from..).unwrap_or_default());
@@ -208,13 +211,13 @@ impl<'a> Encoder<'a> {
     #[inline(never)]
     fn long_word(&mut self, word: &[u8]) -> bool {
         if word.len() > LONG_WORD_BYTES_MAX {
-            return self.encode(word);
+            return self.encode(word, token_hash(word));
         }
         if self.caches.long_words.append(word, 0, &mut self.ids).is_some() {
             return true;
         }
         let from = self.ids.len();
-        if !self.encode(word) {
+        if !self.encode(word, token_hash(word)) {
             return false;
         }
         self.caches.long_words.insert(word, 0, self.ids.get(from..).unwrap_or_default());
@@ -222,16 +225,18 @@ impl<'a> Encoder<'a> {
     }
 
     /// A word that no cache knows: a token, or symbols to merge.
-    fn encode(&mut self, word: &[u8]) -> bool {
+    fn encode(&mut self, word: &[u8], hash: u64) -> bool {
         self.misses += 1;
-        if let Some(id) = self.tables.vocabulary.id(word) {
+        let Some(left) = self.budget.checked_sub(LOOK_UP_WORK) else { return false };
+        self.budget = left;
+        if let Some(id) = self.tables.vocabulary.id(word, hash) {
             self.ids.push(id);
             return true;
         }
         let merger = &mut self.caches.merger;
         merger.symbols.clear();
         push_symbols(&self.tables, word, &mut merger.symbols);
-        if !merger.merge(&self.tables.pairs, &mut self.budget) {
+        if !merger.merge(&self.tables.pairs, word, &mut self.budget) {
             return false;
         }
         self.ids.extend_from_slice(&merger.symbols);

@@ -4,18 +4,22 @@
 //! lowest rank, and of equal ones the leftmost. A stale entry is left out when its merged id is not that of the pair now
 //! at its place; as texts of symbols only grow, no other pair there makes the same id. That is what both ways here do:
 //! [`Merger::short`] looks for the lowest among all pairs at every step, O(n²) for up to [`SHORT_MAX`] symbols, and
-//! [`Merger::long`] has a heap, O(n log n).
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+//! [`Merger::long`] has a [`Queue`], O(n log n) at worst.
 
 use super::pairs::{NONE, Pairs};
+use super::queue::Queue;
 
 /// Symbols up to which looking through all pairs is faster than a heap.
 pub(super) const SHORT_MAX: usize = 64;
 
-/// Pairs of the heap are paid when they are pushed: one is taken out for each, at about this many times a look-up.
-const HEAP_WORK: u64 = 3;
+/// What a word that no cache knows costs besides, in look-ups.
+const WORD_WORK: u64 = 20;
+
+/// Putting a pair into the queue and taking it out, in look-ups. Paid when it is put in.
+const QUEUE_WORK: u64 = 3;
+
+/// Capacity that is kept between words, in symbols.
+const LINKS_KEPT_MAX: usize = 4096;
 
 /// Scratch space for merging; kept between words.
 #[derive(Default)]
@@ -23,7 +27,8 @@ pub(super) struct Merger {
     /// The word's symbols; afterwards its token ids.
     pub(super) symbols: Vec<u32>,
     links: Vec<Link>,
-    heap: BinaryHeap<Reverse<u64>>,
+    queue: Queue,
+    short: Short,
 }
 
 #[derive(Clone, Copy)]
@@ -34,20 +39,36 @@ struct Link {
     rank: u32,
 }
 
-/// Array of [`SHORT_MAX`] entries whose index wraps: no bounds to check.
-struct Short<T>([T; SHORT_MAX]);
+/// A short word being merged. Arrays whose index wraps, so there are no bounds to check; what a word does not use of
+/// them is whatever it was.
+struct Short {
+    symbols: [u32; SHORT_MAX],
+    /// Rank and position of the pair with the next symbol, or [`NONE`].
+    places: [u32; SHORT_MAX],
+    next: [u8; SHORT_MAX],
+    previous: [u8; SHORT_MAX],
+}
 
-impl<T: Copy + Default> Short<T> {
-    #[inline(always)]
-    fn get(&self, at: usize) -> T {
-        self.0.get(at % SHORT_MAX).copied().unwrap_or_default()
-    }
-
-    #[inline(always)]
-    fn set(&mut self, at: usize, value: T) {
-        if let Some(entry) = self.0.get_mut(at % SHORT_MAX) {
-            *entry = value;
+impl Default for Short {
+    fn default() -> Self {
+        Self {
+            symbols: [0; SHORT_MAX],
+            places: [NONE; SHORT_MAX],
+            next: [0; SHORT_MAX],
+            previous: [0; SHORT_MAX],
         }
+    }
+}
+
+#[inline(always)]
+fn get<T: Copy + Default>(array: &[T; SHORT_MAX], at: usize) -> T {
+    array.get(at % SHORT_MAX).copied().unwrap_or_default()
+}
+
+#[inline(always)]
+fn set<T>(array: &mut [T; SHORT_MAX], at: usize, value: T) {
+    if let Some(entry) = array.get_mut(at % SHORT_MAX) {
+        *entry = value;
     }
 }
 
@@ -58,11 +79,11 @@ fn place(rank: u32, at: usize) -> u32 {
 }
 
 impl Merger {
-    /// Merges [`Self::symbols`] as far as it goes, taking the work from `budget`. `false`: the budget did not suffice,
+    /// Merges [`Self::symbols`], those of `word`, as far as it goes, taking the work from `budget`. `false`: the budget did not suffice,
     /// and the symbols are of no use.
-    pub(super) fn merge(&mut self, pairs: &Pairs<'_>, budget: &mut u64) -> bool {
+    pub(super) fn merge(&mut self, pairs: &Pairs<'_>, word: &[u8], budget: &mut u64) -> bool {
         let count = self.symbols.len() as u64;
-        let work = if count > SHORT_MAX as u64 { count } else { count + count * count / 32 };
+        let work = if count > SHORT_MAX as u64 { count } else { WORD_WORK + 2 * count + count * count / 32 };
         if *budget < work {
             return false;
         }
@@ -70,71 +91,67 @@ impl Merger {
         match self.symbols.len() {
             0 | 1 => true,
             2..=SHORT_MAX => {
-                self.short(pairs);
+                self.short(pairs, word);
                 true
             }
             _ => self.long(pairs, budget),
         }
     }
 
-    fn short(&mut self, pairs: &Pairs<'_>) {
-        let count = self.symbols.len();
-        let mut symbols = Short([0_u32; SHORT_MAX]);
-        let mut next = Short([0_u8; SHORT_MAX]);
-        let mut previous = Short([0_u8; SHORT_MAX]);
-        let mut places = [NONE; SHORT_MAX];
-        let mut left = None;
-        for ((at, symbol), entry) in self.symbols.iter().enumerate().zip(symbols.0.iter_mut()) {
-            *entry = *symbol;
-            next.set(at, at as u8 + 1);
-            previous.set(at, (at as u8).wrapping_sub(1));
-            if let (Some(left), Some(place_)) = (left, places.get_mut(at.wrapping_sub(1))) {
-                *place_ = place(pairs.rank(left, *symbol), at - 1);
-            }
-            left = Some(*symbol);
+    fn short(&mut self, pairs: &Pairs<'_>, bytes: &[u8]) {
+        let Self { symbols: word, short, .. } = self;
+        let Short { symbols, places, next, previous } = short;
+        let count = word.len();
+        for (at, symbol) in word.iter().enumerate() {
+            set(symbols, at, *symbol);
+            set(next, at, at as u8 + 1);
+            set(previous, at, (at as u8).wrapping_sub(1));
         }
-        let places_end = count - 1;
+        if pairs.bytes.is_empty() || bytes.len() != count {
+            for (at, (left, right)) in word.iter().zip(word.iter().skip(1)).enumerate() {
+                set(places, at, place(pairs.rank(*left, *right), at));
+            }
+        } else {
+            for (at, (left, right)) in bytes.iter().zip(bytes.iter().skip(1)).enumerate() {
+                set(places, at, place(pairs.rank_of_bytes(*left, *right), at));
+            }
+        }
         loop {
-            let best = places.iter().take(places_end).copied().min().unwrap_or(NONE);
+            let best = places.iter().take(count - 1).copied().min().unwrap_or(NONE);
             if best == NONE {
                 break;
             }
             let at = (best % SHORT_MAX as u32) as usize;
             let merged = pairs.merged(best >> 6);
-            let right = usize::from(next.get(at));
-            let after = usize::from(next.get(right));
-            symbols.set(at, merged);
-            next.set(at, after as u8);
-            let mut set = |at: usize, value: u32| {
-                if let Some(entry) = places.get_mut(at % SHORT_MAX) {
-                    *entry = value;
-                }
-            };
-            set(right, NONE);
+            let right = usize::from(get(next, at));
+            let after = usize::from(get(next, right));
+            set(symbols, at, merged);
+            set(next, at, after as u8);
+            set(places, right, NONE);
             if after < count {
-                previous.set(after, at as u8);
-                set(at, place(pairs.rank(merged, symbols.get(after)), at));
+                set(previous, after, at as u8);
+                set(places, at, place(pairs.rank(merged, get(symbols, after)), at));
             } else {
-                set(at, NONE);
+                set(places, at, NONE);
             }
             if at > 0 {
-                let before = usize::from(previous.get(at));
-                set(before, place(pairs.rank(symbols.get(before), merged), before));
+                let before = usize::from(get(previous, at));
+                set(places, before, place(pairs.rank(get(symbols, before), merged), before));
             }
         }
-        self.symbols.clear();
+        word.clear();
         let mut at = 0;
         while at < count {
-            self.symbols.push(symbols.get(at));
-            at = usize::from(next.get(at)).max(at + 1);
+            word.push(get(symbols, at));
+            at = usize::from(get(next, at)).max(at + 1);
         }
     }
 
     fn long(&mut self, pairs: &Pairs<'_>, budget: &mut u64) -> bool {
-        self.link(pairs);
-        let Some(left) = budget.checked_sub(self.heap.len() as u64 * HEAP_WORK) else { return false };
+        let queued = self.link(pairs);
+        let Some(left) = budget.checked_sub(queued as u64 * QUEUE_WORK) else { return false };
         *budget = left;
-        while let Some(Reverse(entry)) = self.heap.pop() {
+        while let Some(entry) = self.queue.pop() {
             let (rank, at) = ((entry >> 32) as u32, entry as u32);
             let Some(link) = self.link_of(at) else { continue };
             // Stale: the pair here is another one now, or its left symbol has gone.
@@ -149,7 +166,7 @@ impl Merger {
                 *symbol = merged;
             }
             self.set(at, |link| link.next = after);
-            let Some(left) = budget.checked_sub(2 * (HEAP_WORK + 1)) else { return false };
+            let Some(left) = budget.checked_sub(2 * (QUEUE_WORK + 1)) else { return false };
             *budget = left;
             self.rank_again(pairs, at, merged, after);
             if let Some(before) = self.symbols.get(link.previous as usize).copied() {
@@ -157,31 +174,29 @@ impl Merger {
             }
         }
         self.collect();
+        self.links.clear();
+        self.links.shrink_to(LINKS_KEPT_MAX);
         true
     }
 
-    /// Links every symbol with its neighbours, and makes a heap of all pairs that merge.
-    fn link(&mut self, pairs: &Pairs<'_>) {
-        let mut entries = std::mem::take(&mut self.heap).into_vec();
-        entries.clear();
+    /// Links every symbol with its neighbours, and queues all pairs that merge; answers how many they are.
+    fn link(&mut self, pairs: &Pairs<'_>) -> usize {
         self.links.clear();
         let rights = self.symbols.iter().skip(1).map(Some).chain([None]);
         for (at, (left, right)) in (0_u32..).zip(self.symbols.iter().zip(rights)) {
             let rank = right.map_or(NONE, |right| pairs.rank(*left, *right));
-            if rank != NONE {
-                entries.push(Reverse(u64::from(rank) << 32 | u64::from(at)));
-            }
             let next = if right.is_some() { at + 1 } else { NONE };
             self.links.push(Link { previous: at.wrapping_sub(1), next, rank });
         }
-        self.heap = BinaryHeap::from(entries);
+        let merging = (0_u64..).zip(&self.links).filter(|(_, link)| link.rank != NONE);
+        self.queue.fill(merging.map(|(at, link)| u64::from(link.rank) << 32 | at))
     }
 
     fn rank_again(&mut self, pairs: &Pairs<'_>, at: u32, symbol: u32, next: u32) {
         let rank = self.symbols.get(next as usize).map_or(NONE, |right| pairs.rank(symbol, *right));
         self.set(at, |link| link.rank = rank);
         if rank != NONE {
-            self.heap.push(Reverse(u64::from(rank) << 32 | u64::from(at)));
+            self.queue.push(u64::from(rank) << 32 | u64::from(at));
         }
     }
 

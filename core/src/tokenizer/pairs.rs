@@ -22,6 +22,9 @@ pub(super) struct Pairs<'a> {
     pub(super) slots: &'a [[u8; 8]],
     /// Merged id by rank.
     pub(super) merged: &'a [[u8; 4]],
+    /// Ranks of pairs of bytes, by left byte * 256 + right byte, where symbols are bytes and all of them have ids; else
+    /// empty. Every new word starts with such pairs, and those of letters lie in a few cache lines.
+    pub(super) bytes: &'a [[u8; 4]],
 }
 
 fn key(left: u32, right: u32) -> u64 {
@@ -52,6 +55,13 @@ impl Pairs<'_> {
         NONE
     }
 
+    /// Rank of the merge of two symbols that are these bytes.
+    #[inline]
+    pub(super) fn rank_of_bytes(&self, left: u8, right: u8) -> u32 {
+        let at = usize::from(left) << 8 | usize::from(right);
+        self.bytes.get(at).map_or(NONE, |rank| u32::from_le_bytes(*rank))
+    }
+
     /// What a merge of this rank makes.
     #[inline]
     pub(super) fn merged(&self, rank: u32) -> u32 {
@@ -69,6 +79,12 @@ pub(super) fn build(pairs: &[(u32, u32, u32)]) -> Vec<u8> {
         }
         homes += homes / 4 + 1;
     }
+}
+
+/// The table of [`Pairs::bytes`], for these ids of bytes.
+pub(super) fn build_bytes(pairs: &Pairs<'_>, ids: &[u32]) -> Vec<u8> {
+    let ranks = ids.iter().flat_map(|left| ids.iter().map(|right| pairs.rank(*left, *right)));
+    ranks.flat_map(u32::to_le_bytes).collect()
 }
 
 fn lay(pairs: &[(u32, u32, u32)], homes: usize) -> Option<Vec<u64>> {

@@ -104,7 +104,7 @@ impl Runtime {
         let added = Matcher::new(std::mem::take(&mut meta.added));
         let added_normalized = Matcher::new(std::mem::take(&mut meta.added_normalized));
         let sizes = CacheSizes { word_bits: sizes.word_bits.clamp(1, 20), ..sizes };
-        Ok(Self {
+        let runtime = Self {
             asset,
             meta,
             ascii,
@@ -114,7 +114,10 @@ impl Runtime {
             idle: Mutex::default(),
             counters: Counters::default(),
             cache_bytes: AtomicU64::new(0),
-        })
+        };
+        // Here and not when the first request waits for it.
+        runtime.give_back(runtime.caches());
+        Ok(runtime)
     }
 
     /// Bytes of the asset, which stay in memory.
@@ -138,6 +141,7 @@ impl Runtime {
             pairs: Pairs {
                 slots: self.asset.entries(Section::PairSlots),
                 merged: self.asset.entries(Section::PairMerged),
+                bytes: self.asset.entries(Section::PairBytes),
             },
             characters: self.asset.entries(Section::Characters),
             added_normalized: &self.added_normalized,
@@ -151,6 +155,10 @@ impl Runtime {
             self.cache_bytes.fetch_add(caches.bytes() as u64, Ordering::Relaxed);
             caches
         })
+    }
+
+    fn give_back(&self, caches: Caches) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(caches);
     }
 
     /// Encodes what lies between added tokens, and the added tokens themselves; answers whether it was all of it.
@@ -189,7 +197,7 @@ impl Tokenizer for Runtime {
         for (counter, count) in self.counters.0.iter().zip(counts) {
             counter.fetch_add(count, Ordering::Relaxed);
         }
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(caches);
+        self.give_back(caches);
         if complete {
             ids.extend(special(behind));
         }

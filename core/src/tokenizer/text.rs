@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 pub(super) const KEY_BYTES_MAX: usize = 15;
 
 /// A text of up to [`KEY_BYTES_MAX`] bytes with its length, as two numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key {
     low: u64,
     high: u64,
@@ -35,6 +35,9 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 impl Key {
+    /// The key of no text.
+    pub(super) const NONE: Self = Self { low: u64::MAX, high: u64::MAX };
+
     /// The key of `bytes[at..at + length]`, which must lie in `bytes`; `length` is at most [`KEY_BYTES_MAX`].
     #[inline(always)]
     pub(super) fn at(bytes: &[u8], at: usize, length: usize) -> Self {
@@ -54,6 +57,11 @@ impl Key {
         (number(low), number(high))
     }
 
+    /// [`token_hash`] of the text.
+    pub(super) fn token_hash(self) -> u64 {
+        self.hash(0)
+    }
+
     /// A hash of all its bits. `seed` moves texts to other places, so that those which collide are not known outside.
     #[inline(always)]
     pub(super) fn hash(self, seed: u64) -> u64 {
@@ -65,7 +73,7 @@ impl Key {
 
 /// Hash by which the asset finds a token's text. Part of the asset's format.
 pub(super) fn token_hash(text: &[u8]) -> u64 {
-    if text.len() <= KEY_BYTES_MAX { Key::at(text, 0, text.len()).hash(0) } else { xxh3_64(text) }
+    if text.len() <= KEY_BYTES_MAX { Key::at(text, 0, text.len()).token_hash() } else { xxh3_64(text) }
 }
 
 /// Hash of a text of any length.

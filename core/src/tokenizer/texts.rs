@@ -7,7 +7,7 @@
 use super::text;
 
 /// Position 0 is never used: it marks an empty slot.
-const EMPTY: Slot = Slot { position: 0, hash: 0 };
+const EMPTY: Slot = Slot { position: 0, hash: u64::MAX };
 
 /// Most places that one hash can be in.
 const WAYS: usize = 4;
@@ -38,10 +38,10 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 
 impl Texts {
     /// A cache of at most `bytes_max` for texts, ids and heads, and `slots` (a power of two) entries of 16 bytes beside
-    /// them.
+    /// them. All of it is written to here: see [`super::words`].
     pub(super) fn new(bytes_max: usize, slots: usize, seed: u64) -> Self {
         Self {
-            ring: vec![0; bytes_max],
+            ring: vec![0xff; bytes_max],
             bytes_max,
             written: 1,
             slots: vec![EMPTY; slots.next_power_of_two()],

@@ -30,8 +30,8 @@ fn home(hash: u64, slots: usize) -> usize {
 
 impl Vocabulary<'_> {
     /// The token whose text this is. Cost: two to four slots in one cache line; for a hit two loads more and comparing.
-    pub(super) fn id(&self, word: &[u8]) -> Option<u32> {
-        let hash = text::token_hash(word);
+    /// `hash` is the word's [`text::token_hash`].
+    pub(super) fn id(&self, word: &[u8], hash: u64) -> Option<u32> {
         for slot in self.slots.iter().skip(home(hash, self.slots.len())).take(PROBES_MAX) {
             let slot = u32::from_le_bytes(*slot);
             if slot == 0 {

@@ -12,11 +12,15 @@ pub(super) const WORD_IDS_MAX: usize = 4;
 const COUNT_SHIFT: u32 = 28;
 const ID_MASK: u32 = (1 << COUNT_SHIFT) - 1;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Entry {
     key: Key,
     ids: [u32; WORD_IDS_MAX],
 }
+
+/// Not zero: memory that is only zeroed is given by the system page by page when it is first used, which is when a
+/// request waits.
+const EMPTY: Entry = Entry { key: Key::NONE, ids: [u32::MAX; WORD_IDS_MAX] };
 
 /// The cache. A fixed size: `2^bits` places of 64 bytes.
 pub(super) struct Words {
@@ -28,7 +32,7 @@ pub(super) struct Words {
 impl Words {
     /// `bits` from 1 to 31.
     pub(super) fn new(bits: u32, seed: u64) -> Self {
-        Self { places: vec![[Entry::default(); 2]; 1 << bits], shift: 64 - bits, seed }
+        Self { places: vec![[EMPTY; 2]; 1 << bits], shift: 64 - bits, seed }
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -20,6 +20,7 @@ pub(super) struct Model<'a> {
     /// Sections of the asset.
     pub(super) pairs: Vec<u8>,
     pub(super) merged: Vec<u8>,
+    pub(super) pair_bytes: Vec<u8>,
     pub(super) characters: Vec<u8>,
     /// Ids with the texts that words are compared to, by id. Tokens that no word can be are left out.
     tokens: Vec<(u32, Vec<u8>)>,
@@ -34,7 +35,10 @@ impl<'a> Model<'a> {
         let tokens = tokens(file, cut);
         let merges = merges(file)?;
         let id = |token: &str| file.vocab.get(token).copied();
-        if cut.rules.main == Main::Spaces && (spans_spaces(&merges) || id("\u{2581}").is_none()) {
+        let symbols = symbols(file, cut)?;
+        // Where symbols are left out, those around them become neighbours.
+        let drops = symbols.bytes.is_empty() && symbols.unknown == NO_ID;
+        if cut.rules.main == Main::Spaces && (drops || spans_spaces(&merges) || id("\u{2581}").is_none()) {
             cut.rules.main = Main::Whole;
         }
         let mut ranked = HashMap::new();
@@ -53,9 +57,12 @@ impl<'a> Model<'a> {
         let mut ranked: Vec<_> =
             ranked.into_iter().map(|((left, right), rank)| (left, right, rank)).collect();
         ranked.sort_unstable();
-        let symbols = symbols(file, cut)?;
         let characters = if cut.bytes { Vec::new() } else { characters(&tokens) };
-        Ok(Self { file, symbols, pairs: pairs::build(&ranked), merged, characters, tokens })
+        let pairs = pairs::build(&ranked);
+        let table = Pairs { slots: pairs.as_chunks().0, merged: &[], bytes: &[] };
+        let has_all = cut.bytes && !symbols.bytes.contains(&NO_ID);
+        let pair_bytes = if has_all { pairs::build_bytes(&table, &symbols.bytes) } else { Vec::new() };
+        Ok(Self { file, symbols, pairs, merged, pair_bytes, characters, tokens })
     }
 
     /// The vocabulary's sections: the tokens that a whole word can be.
@@ -65,7 +72,7 @@ impl<'a> Model<'a> {
             meta,
             classes: Classes { ascii: &[0; 128], blocks: &[], entries: &[[0; BLOCK_CHARS]] },
             vocabulary: Vocabulary { slots: &[], offsets: &[], bytes: &[] },
-            pairs: Pairs { slots: self.pairs.as_chunks().0, merged: self.merged.as_chunks().0 },
+            pairs: Pairs { slots: self.pairs.as_chunks().0, merged: self.merged.as_chunks().0, bytes: &[] },
             characters: self.characters.as_chunks().0,
             added_normalized: &added_normalized,
         };
@@ -73,7 +80,7 @@ impl<'a> Model<'a> {
         let mut merges_to_itself = |id: u32, text: &[u8]| {
             merger.symbols.clear();
             push_symbols(&tables, text, &mut merger.symbols);
-            merger.merge(&tables.pairs, &mut u64::MAX.clone()) && merger.symbols == [id]
+            merger.merge(&tables.pairs, text, &mut u64::MAX.clone()) && merger.symbols == [id]
         };
         let ignore_merges = self.file.ignore_merges == Some(true);
         let mut whole = Vec::with_capacity(self.tokens.len());
