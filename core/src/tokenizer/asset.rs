@@ -17,7 +17,7 @@ pub const ASSET_VERSION: u32 = 1;
 /// A vocabulary of 2 million tokens makes less; a length beyond it would not fit the offsets on their way.
 pub const ASSET_BYTES_MAX: usize = 256 << 20;
 
-const SECTIONS: usize = 10;
+const SECTIONS: usize = 9;
 const CHECKED_FROM: usize = 24;
 const HEADER_BYTES: usize = CHECKED_FROM + 8 * SECTIONS;
 
@@ -51,10 +51,8 @@ pub(super) enum Section {
     ClassEntries,
     /// Vocabulary: slots.
     TokenSlots,
-    /// Vocabulary: offsets of texts.
-    TokenOffsets,
-    /// Vocabulary: texts.
-    TokenBytes,
+    /// Vocabulary: records.
+    TokenRecords,
     /// Merges: slots.
     PairSlots,
     /// Merges: merged ids by rank.

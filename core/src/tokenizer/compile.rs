@@ -61,14 +61,13 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, CompileError> {
         added_normalized: added.normalized,
         specials: post::read(&file.post_processor)?,
     };
-    let [slots, offsets, bytes] = model.vocabulary(&meta)?;
+    let [slots, records] = model.vocabulary(&meta)?;
     let sections = [
         meta.write(),
         blocks,
         entries,
         slots,
-        offsets,
-        bytes,
+        records,
         model.pairs,
         model.merged,
         model.pair_bytes,

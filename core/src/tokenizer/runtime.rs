@@ -135,8 +135,7 @@ impl Runtime {
             },
             vocabulary: Vocabulary {
                 slots: self.asset.entries(Section::TokenSlots),
-                offsets: self.asset.entries(Section::TokenOffsets),
-                bytes: self.asset.section(Section::TokenBytes),
+                records: self.asset.section(Section::TokenRecords),
             },
             pairs: Pairs {
                 slots: self.asset.entries(Section::PairSlots),

@@ -66,12 +66,12 @@ impl<'a> Model<'a> {
     }
 
     /// The vocabulary's sections: the tokens that a whole word can be.
-    pub(super) fn vocabulary(&self, meta: &Meta) -> Result<[Vec<u8>; 3], CompileError> {
+    pub(super) fn vocabulary(&self, meta: &Meta) -> Result<[Vec<u8>; 2], CompileError> {
         let added_normalized = Matcher::new(Vec::new());
         let tables = Tables {
             meta,
             classes: Classes { ascii: &[0; 128], blocks: &[], entries: &[[0; BLOCK_CHARS]] },
-            vocabulary: Vocabulary { slots: &[], offsets: &[], bytes: &[] },
+            vocabulary: Vocabulary { slots: &[], records: &[] },
             pairs: Pairs { slots: self.pairs.as_chunks().0, merged: self.merged.as_chunks().0, bytes: &[] },
             characters: self.characters.as_chunks().0,
             added_normalized: &added_normalized,
@@ -93,7 +93,13 @@ impl<'a> Model<'a> {
                 whole.push((*id, text.as_slice()));
             }
         }
-        Ok(vocabulary::build(&whole))
+        match vocabulary::build(&whole) {
+            Some(sections) => Ok(sections),
+            None => unsupported(format!(
+                "model.vocab: more than {} bytes of tokens",
+                vocabulary::RECORDS_BYTES_MAX
+            )),
+        }
     }
 }
 
