@@ -5,7 +5,6 @@
 //! functions (criterion, beside the code), and anything that passes or fails.
 
 mod arms;
-mod figures;
 mod mix;
 mod path;
 mod tokenize;
@@ -15,6 +14,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use warmpath_bench::index;
 use warmpath_harness::programs::Programs;
 
 #[derive(Parser)]
@@ -42,6 +42,14 @@ enum Benchmark {
         #[command(flatten)]
         options: tokenize::Options,
     },
+    /// The index beside two peers: lookups, stores, memory, lookups while a writer edits what is asked for
+    Index {
+        /// Also write the figures to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        #[command(flatten)]
+        options: index::Options,
+    },
 }
 
 #[tokio::main]
@@ -49,6 +57,7 @@ async fn main() -> Result<()> {
     let (figures, json) = match Arguments::parse().benchmark {
         Benchmark::Path { json, options } => (path::run(&options, &Programs::from_env()?).await?, json),
         Benchmark::Tokenize { json, options } => (tokenize::run(&options)?, json),
+        Benchmark::Index { json, options } => (index::run(&options).await?, json),
     };
     figures.print();
     json.map_or(Ok(()), |file| figures.write(&file))

@@ -23,7 +23,7 @@ use warmpath_harness::pod::PodOptions;
 use warmpath_harness::programs::Programs;
 use warmpath_harness::stack::Stack;
 
-use crate::figures::Figures;
+use warmpath_bench::figures::Figures;
 use crate::vocabulary::{common_words, prose, tokenizer_json};
 
 /// Seed of the made-up vocabulary; prompts take the numbers after it.

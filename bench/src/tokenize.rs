@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use warmpath_core::tokenizer::{HfTokenizer, Limits, Tokenizer, compile};
 
 use crate::arms::Arm;
-use crate::figures::Figures;
+use warmpath_bench::figures::Figures;
 use crate::mix::Material;
 use crate::vocabulary::{Random, tokenizer_json};
 

@@ -18,6 +18,7 @@ mod picks;
 mod plane;
 mod repair;
 pub mod report;
+pub mod speculation;
 mod stream;
 mod tally;
 pub mod trust;

@@ -118,3 +118,25 @@ proptest! {
         prop_assert!(hashes.bytes() < 100, "an empty table keeps {} bytes", hashes.bytes());
     }
 }
+
+/// Through many pages and back, with the bytes in bounds all the way.
+#[test]
+fn a_large_table_grows_and_shrinks() {
+    let blocks = blocks();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let hashes_of: Vec<u64> = (0..40_000).map(|_| rng.u64(..)).collect();
+    let (mut twin, mut hashes) = (HashMap::new(), Hashes::new());
+    for (at, hash) in hashes_of.iter().enumerate() {
+        apply(&mut twin, &mut hashes, &blocks, &Op::Store { hash: *hash, block: at % 3 });
+        let per_entry = hashes.bytes() as f64 / hashes.len() as f64;
+        assert!(at < 1_000 || per_entry < 20.5, "{per_entry} bytes per entry at {at}");
+    }
+    assert_eq!(&hashes.iter().collect::<HashMap<_, _>>(), &twin);
+    for (at, hash) in hashes_of.iter().enumerate() {
+        apply(&mut twin, &mut hashes, &blocks, &Op::Remove(*hash));
+        if at % 5_000 == 0 {
+            assert_eq!(&hashes.iter().collect::<HashMap<_, _>>(), &twin);
+        }
+    }
+    assert_eq!((hashes.len(), hashes.bytes()), (0, 0));
+}

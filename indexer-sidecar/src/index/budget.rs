@@ -1,7 +1,7 @@
 //! Bytes that the index may use on the heap, shared by all its parts.
 //!
-//! Who wants to grow reserves first, as much as it may need at most, and gives back afterwards what it did not use.
-//! So the sum of what all parts have allocated and reserved never passes the limit, whoever writes at the same time.
+//! Who wants to grow reserves first. So the sum of what all parts have allocated and reserved never passes the limit,
+//! whoever writes at the same time. Parts reserve some room ahead, so that not every write meets here.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -40,9 +40,8 @@ impl Budget {
         granted
     }
 
-    /// Ends a reservation of `granted` bytes: `before` and `after` are what its holder has allocated around it.
-    pub fn settle(&self, granted: usize, before: usize, after: usize) {
-        self.used.fetch_add(after, Ordering::Relaxed);
-        self.used.fetch_sub(before + granted, Ordering::Relaxed);
+    /// Gives back reserved or freed bytes.
+    pub fn release(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

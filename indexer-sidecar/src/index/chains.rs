@@ -35,18 +35,23 @@
 //!
 //! Not here: what an event means (`stream`), engine hashes (`hashes`), and what is best (`pick`).
 
+mod holders;
 mod lookup;
 mod party;
+mod place;
 mod segment;
 mod shard;
 mod slab;
 
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use warmpath_core::block::BlockKey;
 
-use self::segment::Place;
+use self::holders::Slots;
+pub use self::holders::{HOLDERS_MAX, Holder};
+pub use self::lookup::Matches;
+pub use self::place::BlockRef;
 use self::shard::{Shard, To};
 use super::budget::Budget;
 
@@ -54,117 +59,36 @@ use super::budget::Budget;
 pub const SHARDS: usize = 16;
 /// Most keys that are written under one lock: 64 KiB of them.
 pub const PART_KEYS: usize = 8192;
+/// How often a reader tries again before it sleeps: some microseconds.
+const READ_SPINS: usize = 1000;
 /// Segments that are looked through under one lock.
 const PART_SEGMENTS: u32 = 256;
-/// Holders of one model at a time: 4,000 endpoints with 16 each. Slots are 16 bits, which keeps a membership small.
-pub const HOLDERS_MAX: usize = 64_000;
-
-/// One stream's blocks of one kind, as a slot of [`Matches`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Holder(pub u16);
-
-/// The place of a block: shard, segment, offset, in 40 bits. Valid while any holder holds the block.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct BlockRef(u64);
-
-impl BlockRef {
-    fn new(shard: usize, (segment, offset): Place) -> Self {
-        Self((shard as u64) << 36 | u64::from(segment) << 12 | offset as u64)
-    }
-
-    pub(super) fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-
-    pub(super) fn bits(self) -> u64 {
-        self.0
-    }
-
-    fn shard(self) -> usize {
-        (self.0 >> 36) as usize % SHARDS
-    }
-
-    fn place(self) -> Place {
-        ((self.0 >> 12) as u32 & 0xff_ffff, self.0 as usize & 0xfff)
-    }
-}
-
-/// Match lengths by holder: dense, and reused from lookup to lookup.
-#[derive(Clone, Default, Debug)]
-pub struct Matches {
-    blocks: Vec<u32>,
-}
-
-impl Matches {
-    /// Leading blocks that `holder` holds.
-    pub fn of(&self, holder: Holder) -> u32 {
-        self.blocks.get(usize::from(holder.0)).copied().unwrap_or(0)
-    }
-
-    /// All of them, by slot; holders beyond the end hold nothing.
-    pub fn as_slice(&self) -> &[u32] {
-        &self.blocks
-    }
-}
-
 /// The blocks of one model and who holds them.
 pub struct Chains {
     shards: [RwLock<Shard>; SHARDS],
-    slots: Mutex<Slots>,
-    /// One above the highest slot in use.
-    slots_end: AtomicUsize,
+    slots: Slots,
     budget: Arc<Budget>,
     /// Coarse time, for what was used last.
     tick: AtomicU16,
-}
-
-/// Which slots are taken.
-#[derive(Default)]
-struct Slots {
-    taken: Vec<bool>,
 }
 
 impl Chains {
     /// Nothing, held by nobody, growing within `budget`.
     pub fn new(budget: Arc<Budget>) -> Self {
         let shards = std::array::from_fn(|_| RwLock::default());
-        Self {
-            shards,
-            slots: Mutex::default(),
-            slots_end: AtomicUsize::new(0),
-            budget,
-            tick: AtomicU16::new(0),
-        }
+        Self { shards, slots: Slots::default(), budget, tick: AtomicU16::new(0) }
     }
 
     /// A new holder that holds nothing, in the lowest free slot; `None`: there are [`HOLDERS_MAX`] already.
     pub fn add_holder(&self) -> Option<Holder> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = slots.taken.iter().position(|taken| !taken).unwrap_or(slots.taken.len());
-        if free >= HOLDERS_MAX {
-            return None;
-        }
-        if free == slots.taken.len() {
-            slots.taken.push(true);
-        } else {
-            slots.taken[free] = true;
-        }
-        self.slots_end.store(slots.taken.len(), Ordering::Release);
-        Some(Holder(free as u16))
+        self.slots.add()
     }
 
     /// Takes all of its blocks from `holder` and gives the slot back: it must not be used any more. Cost as
     /// [`Chains::clear_holder`].
     pub fn drop_holder(&self, holder: Holder) {
         self.clear_holder(holder);
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = slots.taken.get_mut(usize::from(holder.0)) {
-            *taken = false;
-        }
-        while slots.taken.last() == Some(&false) {
-            slots.taken.pop();
-        }
-        self.slots_end.store(slots.taken.len(), Ordering::Release);
+        self.slots.free(holder);
     }
 
     /// Takes all of its blocks from `holder`, which stays; returns how many. Cost: every segment is looked at, some
@@ -181,7 +105,7 @@ impl Chains {
                     let len = shard.segments[id].len();
                     cleared += shard.take(id, holder, 0, len) as u64;
                 }
-                self.budget.settle(0, before, shard.bytes());
+                shard.settle(&self.budget, before);
                 if end == shard.segments.end() {
                     break;
                 }
@@ -206,25 +130,26 @@ impl Chains {
         let tick = self.tick.load(Ordering::Relaxed);
         let start = blocks.len();
         let mut parent = parent;
-        for part in keys.chunks(PART_KEYS) {
+        while blocks.len() - start < keys.len() {
+            let rest = &keys[blocks.len() - start..];
+            let part = &rest[..rest.len().min(PART_KEYS)];
             let already = blocks.len();
             let mut shard = self.write(index);
-            let slots = self.slots_end.load(Ordering::Relaxed);
-            let room = self.budget.reserve(shard.growth_max(part.len(), slots));
+            let to = To { holder, tick, slots: self.slots.end() };
+            if !shard.make_room(&self.budget, part.len(), to.slots) {
+                break;
+            }
             let before = shard.bytes();
-            let to = To { holder, tick, room, slots };
             shard.credit(to, parent.map(BlockRef::place), part, |segment, from, to, held| {
                 let first = blocks.len();
                 blocks.extend((from..to).map(|offset| (BlockRef::new(index, (segment, offset)), false)));
                 for (start, end) in held {
-                    blocks[first + start - from..first + end - from]
-                        .iter_mut()
-                        .for_each(|block| block.1 = true);
+                    let held = &mut blocks[first + start - from..first + end - from];
+                    held.iter_mut().for_each(|block| block.1 = true);
                 }
             });
-            self.budget.settle(room, before, shard.bytes());
-            drop(shard);
-            if blocks.len() - already < part.len() {
+            shard.settle(&self.budget, before);
+            if blocks.len() == already {
                 break;
             }
             parent = blocks.last().map(|(block, _)| *block);
@@ -244,7 +169,7 @@ impl Chains {
             let path = shard.path((segment, offset), blocks);
             path.into_iter().map(|(id, from, to)| shard.take(id, holder, from, to)).sum()
         };
-        self.budget.settle(0, before, shard.bytes());
+        shard.settle(&self.budget, before);
         taken as u32
     }
 
@@ -261,7 +186,7 @@ impl Chains {
                 moved += shard.take(id, from, *start, *end);
             }
         }
-        self.budget.settle(0, before, shard.bytes());
+        shard.settle(&self.budget, before);
         moved as u32
     }
 
@@ -279,7 +204,7 @@ impl Chains {
                 shared += end - start - already.iter().map(|(start, end)| end - start).sum::<usize>();
             }
         }
-        self.budget.settle(0, before, shard.bytes());
+        shard.settle(&self.budget, before);
         shared as u32
     }
 
@@ -310,11 +235,10 @@ impl Chains {
 
     /// How many leading `keys` each holder holds.
     pub fn lookup(&self, keys: &[BlockKey], matches: &mut Matches) {
-        matches.blocks.clear();
-        matches.blocks.resize(self.slots_end.load(Ordering::Acquire), 0);
+        let lengths = matches.clear(self.slots.end());
         if let Some(first) = keys.first() {
             let tick = self.tick.load(Ordering::Relaxed);
-            self.read(shard_of(*first)).lookup(keys, &mut matches.blocks, tick);
+            self.read(shard_of(*first)).lookup(keys, lengths, tick);
         }
     }
 
@@ -341,6 +265,14 @@ impl Chains {
 
     // A panic in a writer leaves at worst one call half done: the index is a hint, and goes on being used.
     fn read(&self, shard: usize) -> RwLockReadGuard<'_, Shard> {
+        // Going to sleep and being woken takes ten times as long as what a writer does.
+        for _ in 0..READ_SPINS {
+            match self.shards[shard].try_read() {
+                Ok(guard) => return guard,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
         self.shards[shard].read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -351,7 +283,8 @@ impl Chains {
 
 impl Drop for Chains {
     fn drop(&mut self) {
-        self.budget.settle(0, self.bytes(), 0);
+        let reserved = |shard| self.read(shard).bytes() + self.read(shard).room();
+        self.budget.release((0..SHARDS).map(reserved).sum());
     }
 }
 

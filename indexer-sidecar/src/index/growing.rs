@@ -35,10 +35,6 @@ impl<T> Default for Growing<T> {
 }
 
 impl<T: Copy> Growing<T> {
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.chunks.capacity() * size_of::<Box<[Vec<T>]>>()
@@ -52,16 +48,6 @@ impl<T: Copy> Growing<T> {
         }
         let at = self.at(hash);
         &self.chunks[at / CHUNK][at % CHUNK]
-    }
-
-    /// The same, to change them.
-    #[inline]
-    pub(super) fn bucket_mut(&mut self, hash: u64) -> &mut [T] {
-        if self.buckets == 0 {
-            return &mut [];
-        }
-        let at = self.at(hash);
-        &mut self.chunks[at / CHUNK][at % CHUNK]
     }
 
     /// Adds an entry. `hash_of` gives the hash of any entry.
@@ -86,24 +72,6 @@ impl<T: Copy> Growing<T> {
             self.join(hash_of);
         }
         entry
-    }
-
-    /// Every entry.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flatten().flatten()
-    }
-
-    /// Keeps the entries for which `keep` says so; it may change them, but not their hash.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool, hash_of: impl Fn(&T) -> u64) {
-        for bucket in self.chunks.iter_mut().flatten() {
-            let before = bucket.len();
-            bucket.retain_mut(&mut keep);
-            self.len -= before - bucket.len();
-            self.bytes -= trim(bucket);
-        }
-        while self.buckets > 0 && (self.len < (self.buckets - 1) * PER_BUCKET * 3 / 4 || self.len == 0) {
-            self.join(&hash_of);
-        }
     }
 
     #[inline]

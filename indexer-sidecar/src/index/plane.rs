@@ -189,6 +189,7 @@ impl Plane {
             }
         }
         let taken = blocks.len() / ratio;
+        self.hashes.touch(&hashes[..taken]);
         for (hash, blocks) in hashes.iter().zip(whole) {
             self.count(chains, *hash, blocks);
         }

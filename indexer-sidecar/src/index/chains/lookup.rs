@@ -2,8 +2,34 @@
 
 use warmpath_core::block::BlockKey;
 
+use super::holders::Holder;
 use super::party::Held;
 use super::shard::Shard;
+
+/// Match lengths by holder: dense, and reused from lookup to lookup.
+#[derive(Clone, Default, Debug)]
+pub struct Matches {
+    blocks: Vec<u32>,
+}
+
+impl Matches {
+    /// Leading blocks that `holder` holds.
+    pub fn of(&self, holder: Holder) -> u32 {
+        self.blocks.get(usize::from(holder.0)).copied().unwrap_or(0)
+    }
+
+    /// Sets them to 0 for `slots` holders.
+    pub(super) fn clear(&mut self, slots: usize) -> &mut [u32] {
+        self.blocks.clear();
+        self.blocks.resize(slots, 0);
+        &mut self.blocks
+    }
+
+    /// All of them, by slot; holders beyond the end hold nothing.
+    pub fn as_slice(&self) -> &[u32] {
+        &self.blocks
+    }
+}
 
 impl Shard {
     /// Writes match lengths into `lengths`, which are all 0, by slot.

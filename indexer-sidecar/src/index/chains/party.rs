@@ -224,7 +224,7 @@ impl Party {
                 None if cut == 0 => {}
                 None => {
                     if few.len() == few.capacity() {
-                        few.reserve_exact((few.len() / 4).max(2));
+                        few.reserve_exact((few.len() / 4).max(1));
                     }
                     few.push((holder.0, cut as u16));
                     self.turn_dense();

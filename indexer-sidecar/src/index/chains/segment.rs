@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use warmpath_core::block::BlockKey;
 
 use super::party::Holding;
+use super::place::Place;
 
 /// Blocks of one segment: its offsets are 12 bits.
 pub(super) const BLOCKS_MAX: usize = 1 << 12;
@@ -47,9 +48,6 @@ impl Default for Segment {
         }
     }
 }
-
-/// A block of a shard: its segment and its offset there.
-pub(super) type Place = (u32, usize);
 
 impl Segment {
     /// A segment of `keys` (1 to [`BLOCKS_MAX`]) behind `parent`, held by nobody.

@@ -9,9 +9,15 @@ use warmpath_core::block::BlockKey;
 
 use super::Holder;
 use super::party::{Held, Holding, Party};
-use super::segment::{BLOCKS_MAX, Place, SEGMENTS_MAX, Segment};
+use super::place::Place;
+use super::segment::{BLOCKS_MAX, SEGMENTS_MAX, Segment};
 use super::slab::Slab;
+use crate::index::budget::Budget;
 use crate::index::growing::Growing;
+
+/// Room that is reserved at a time, and the most that is kept.
+const ROOM_STEP: usize = 64 * 1024;
+const ROOM_MAX: usize = 4 * ROOM_STEP;
 
 /// Where a segment is found: its number, and 16 bits of its first key to pass over others.
 type Head = (u16, [u16; 2]);
@@ -22,8 +28,6 @@ pub(super) struct To {
     pub(super) holder: Holder,
     /// Now, in ticks.
     pub(super) tick: u16,
-    /// Bytes by which the shard may grow.
-    pub(super) room: usize,
     /// One above the highest slot in use.
     pub(super) slots: usize,
 }
@@ -35,12 +39,14 @@ pub(super) struct Shard {
     heads: Growing<Head>,
     /// Bytes that segments and parties own on the heap.
     owned: usize,
+    /// Bytes reserved in the budget and not used.
+    room: usize,
 }
 
 impl Default for Shard {
     fn default() -> Self {
         let (segments, parties) = (Slab::new(SEGMENTS_MAX), Slab::new(SEGMENTS_MAX));
-        Self { segments, parties, heads: Growing::default(), owned: 0 }
+        Self { segments, parties, heads: Growing::default(), owned: 0, room: 0 }
     }
 }
 
@@ -50,16 +56,35 @@ impl Shard {
         self.segments.bytes() + self.parties.bytes() + self.heads.bytes() + self.owned
     }
 
-    /// Most bytes by which crediting `keys` blocks to one of `holders` holders can grow it.
-    pub(super) fn growth_max(&self, keys: usize, holders: usize) -> usize {
-        (keys + 1) * self.part_growth(0, holders) + 2 * keys * size_of::<u64>()
+    /// Makes room to credit at least one part of `keys` blocks, out of `budget`; false: there is none left.
+    pub(super) fn make_room(&mut self, budget: &Budget, keys: usize, slots: usize) -> bool {
+        let needed = self.part_growth(keys, slots);
+        if self.room < needed {
+            self.room += budget.reserve((needed - self.room).max(ROOM_STEP));
+        }
+        self.room >= needed
     }
 
-    /// The same of one part of them, in one segment: its keys with an eighth of them and of those before to spare, a
-    /// chunk of each slab, a bucket that is split, and its party grown by a quarter or to one cut per slot.
-    fn part_growth(&self, keys: usize, holders: usize) -> usize {
+    /// Counts what a call that began at `before` bytes took from the room, or gave back.
+    pub(super) fn settle(&mut self, budget: &Budget, before: usize) {
+        self.room = (self.room + before).saturating_sub(self.bytes());
+        if self.room > ROOM_MAX {
+            budget.release(self.room - ROOM_STEP);
+            self.room = ROOM_STEP;
+        }
+    }
+
+    /// Bytes reserved and not used.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Most bytes by which it grows with one part of `keys` blocks, in one segment: keys with an eighth of them and of
+    /// those before to spare, a chunk of each slab, a bucket that is split, and a party that grows by a quarter or to
+    /// one cut per slot.
+    fn part_growth(&self, keys: usize, slots: usize) -> usize {
         let slabs = self.segments.growth() + self.parties.growth();
-        2 * keys * size_of::<u64>() + BLOCKS_MAX + 4 * holders + 1024 + slabs + 2048
+        2 * keys.min(BLOCKS_MAX) * size_of::<u64>() + BLOCKS_MAX + 4 * slots + 3072 + slabs
     }
 
     /// The segment that begins with `key`.
@@ -86,9 +111,9 @@ impl Shard {
     ) {
         let mut last = parent;
         let mut before = Vec::new();
-        let limit = self.bytes() + to.room;
+        let limit = self.bytes() + self.room;
         while let Some(first) = keys.first() {
-            if self.bytes() + self.part_growth(keys.len().min(BLOCKS_MAX), to.slots) > limit {
+            if self.bytes() + self.part_growth(keys.len(), to.slots) > limit {
                 return;
             }
             let inside = last.map_or(0, |(id, offset)| self.segments[id].common(offset + 1, keys));
