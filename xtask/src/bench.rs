@@ -28,10 +28,16 @@ pub(crate) fn run(workspace: &Workspace, name: &str, json: Option<PathBuf>, rest
     let mut command = cargo();
     command.args(["run", "--release", "--manifest-path"]).arg(&manifest);
     command.arg("--target-dir").arg(&workspace.target).args(["--", name]);
-    if name == "tokenize" {
-        meters(workspace, &manifest, &mut command)?;
-    } else {
-        Programs::build_release(workspace)?.export(&mut command);
+    match name {
+        "tokenize" => meters(workspace, &manifest, &mut command)?,
+        // Its memory part is a program of its own, which counts allocations.
+        "index" => {
+            let mut build = cargo();
+            build.args(["build", "--release", "--package", "warmpath-bench", "--bin", "index-memory"]);
+            build.arg("--manifest-path").arg(&manifest);
+            run_loudly(build.arg("--target-dir").arg(&workspace.target))?;
+        }
+        _ => drop(Programs::build_release(workspace)?.export(&mut command)),
     }
     if let Some(json) = json {
         command.arg("--json").arg(json);
