@@ -72,8 +72,8 @@ pub struct Limits {
     pub bytes_max: usize,
     /// Token ids.
     pub tokens_max: usize,
-    /// Units of merge work. One is about one look-up of a pair of symbols; prose needs about 1 per byte when no word of
-    /// it is cached, a long run of letters that are no word some 20.
+    /// Units of merge work. One is about one look-up of a pair of symbols. Prose of which no word is cached takes about 1
+    /// per byte, random short words 5, a long run of one character 12.
     pub merge_work_max: u64,
 }
 
