@@ -3,34 +3,129 @@
 #[macro_use]
 mod common;
 
-use common::{complete, eventually, ids, metrics, start};
-use serde_json::json;
-use warmpath_harness::Steer;
+use common::{LIMIT, ask, complete, events_arrive, eventually, ids, metrics, start};
+use serde_json::{Value, json};
+use warmpath_harness::{ModelFiles, Stack, Steer};
+
+/// Loads of models, over all VMs.
+async fn loads(stack: &Stack) -> f64 {
+    metrics(stack).await.sum("warmpath_asset_loads")
+}
+
+/// Changes the first model of the sidecar's configuration.
+fn change(stack: &mut Stack, key: &str, value: Value) {
+    let mut models = stack.files.config()["models"].clone();
+    models[0][key] = value;
+    stack.files.change(&json!({"models": models})).unwrap();
+}
 
 /// A definition with another digest: the old tokenizer goes, the new one comes, and no request is lost meanwhile.
 async fn changed_model(steer: Steer) {
     let Some(mut stack) = start("changed_model", steer, |builder| builder).await else { return };
     let prompt = ids(0, 2);
     assert_eq!(complete(&stack, &prompt).await.reason(), "steered");
-    let before = metrics(&stack).await.sum("warmpath_asset_loads");
+    let before = loads(&stack).await;
 
-    let mut models = stack.files.config()["models"].clone();
-    models[0]["block_tokens"] = json!(32);
-    stack.files.change(&json!({"models": models})).unwrap();
-    // 129 tokens: 2 keys of 64 tokens before, 4 of 32 after. (The pods keep their blocks of 64, so nothing matches.)
+    change(&mut stack, "block_tokens", json!(32));
+    // 129 tokens: 2 keys of 64 tokens before, 4 of 32 after. (The pods keep their blocks of 64: whether those of half the size
+    // can be told from them is the sidecar's to say.)
     eventually("keys of the new size", async || {
         let outcome = complete(&stack, &prompt).await;
-        assert!(outcome.response.status.is_success());
-        assert!(["steered", "not_ready", "no_endpoints"].contains(&outcome.reason()), "{}", outcome.reason());
-        metrics(&stack).await.sum("warmpath_asset_loads") > before && outcome.reason() == "no_endpoints"
+        assert!(["steered", "no_endpoints"].contains(&outcome.reason()), "{}", outcome.reason());
+        let new = outcome.reason() == "no_endpoints" || outcome.matched().1 == 4;
+        loads(&stack).await > before && new
     })
     .await;
-    models[0]["block_tokens"] = json!(64);
-    stack.files.change(&json!({"models": models})).unwrap();
-    eventually("keys of the old size", async || complete(&stack, &prompt).await.reason() == "steered").await;
+    change(&mut stack, "block_tokens", json!(64));
+    eventually("keys of the old size", async || {
+        let outcome = complete(&stack, &prompt).await;
+        outcome.reason() == "steered" && outcome.matched().1 == 2
+    })
+    .await;
+}
+
+/// Another tokenizer under traffic: the old one serves until the new one has come whole, and every request is steered.
+async fn swapped_tokenizer(steer: Steer) {
+    let Some(mut stack) = start("swapped_tokenizer", steer, |builder| builder).await else { return };
+    let before = loads(&stack).await;
+    let text = std::fs::read(ModelFiles::demo().tokenizer).unwrap();
+    let mut tokenizer: Value = serde_json::from_slice(&text).unwrap();
+    let tokens = tokenizer["added_tokens"].as_array_mut().unwrap();
+    let mut token = tokens.last().unwrap().clone();
+    token["id"] = json!(token["id"].as_u64().unwrap() + 1);
+    token["content"] = json!("<|new|>");
+    tokens.push(token);
+    let file = stack.directory().join("tokenizer.json");
+    std::fs::write(&file, tokenizer.to_string()).unwrap();
+    change(&mut stack, "tokenizer", json!(file));
+
+    let start = std::time::Instant::now();
+    let mut number = 0;
+    // One VM for the worker, one on the main thread.
+    while loads(&stack).await < before + 2.0 {
+        assert!(start.elapsed() < LIMIT, "the new tokenizer was not loaded");
+        number += 1;
+        assert_eq!(complete(&stack, &ids(number, 2)).await.reason(), "steered");
+    }
+    assert_eq!(complete(&stack, &ids(number + 1, 2)).await.reason(), "steered");
+    assert_eq!(metrics(&stack).await.sum("warmpath_asset_errors"), 0.0);
+}
+
+/// What is no asset for this filter is refused, and the model before it goes on serving.
+async fn refused_asset(steer: Steer) {
+    let Some(mut stack) = start("refused_asset", steer, |builder| builder).await else { return };
+    let before = loads(&stack).await;
+    // The tokenizer.json itself: only a filter with the feature hf-tokenizers reads that.
+    change(&mut stack, "tokenize", json!("inline-hf"));
+    eventually("both VMs have refused it", async || {
+        assert_eq!(complete(&stack, &ids(1, 2)).await.reason(), "steered");
+        metrics(&stack).await.sum("warmpath_asset_errors") >= 2.0
+    })
+    .await;
+    assert_eq!(complete(&stack, &ids(2, 2)).await.reason(), "steered");
+    assert_eq!(loads(&stack).await, before);
+}
+
+/// Two base models in one filter; the pods serve the first.
+async fn two_models(steer: Steer) {
+    let mut other = ModelFiles::demo();
+    other.name = "other".to_owned();
+    let models = vec![ModelFiles::demo(), other];
+    let Some(stack) = start("two_models", steer, |builder| builder.models(models)).await else { return };
+    let named = async |name: &str| {
+        let body = json!({"model": name, "prompt": ids(1, 2), "max_tokens": 1});
+        ask(&stack, "/v1/completions", &body).await.reason().to_owned()
+    };
+    assert_eq!(named("demo").await, "steered");
+    assert_eq!(named("other").await, "no_endpoints");
+    assert_eq!(named("nobody").await, "unknown_model");
+}
+
+/// The sidecar tokenizes: the filter has no tokenizer, and the second prompt finds the first one's blocks.
+async fn sidecar_tokenizes(steer: Steer) {
+    let Some(mut stack) = start("sidecar_tokenizes", steer, |builder| builder).await else { return };
+    change(&mut stack, "tokenize", json!("sidecar"));
+    let text = "Every word of this long prompt is told to the sidecar, and to nobody else. ".repeat(20);
+    let body = json!({"model": "demo", "messages": [{"role": "user", "content": text}], "max_tokens": 1});
+    eventually("prompts go to the sidecar", async || {
+        let outcome = ask(&stack, "/v1/chat/completions", &body).await;
+        assert_eq!(outcome.reason(), "steered");
+        metrics(&stack).await.sum("warmpath_prompts_sent") > 0.0
+    })
+    .await;
+    events_arrive(&stack).await;
+    let outcome = ask(&stack, "/v1/chat/completions", &body).await;
+    let (matched, keys) = outcome.matched();
+    assert!(matched > 0 && matched == keys, "{matched} of {keys}");
+    let keyed = stack.sidecar_metrics().await.unwrap().sum("warmpath_indexer_prompts_total");
+    assert!(keyed >= 2.0, "{keyed}");
 }
 
 in_both_wirings! {
     changed_model:
         a_changed_model_is_loaded_while_it_runs_header, a_changed_model_is_loaded_while_it_runs_filter_state;
+    swapped_tokenizer: a_tokenizer_is_swapped_under_traffic_header, a_tokenizer_is_swapped_under_traffic_filter_state;
+    refused_asset: a_refused_asset_leaves_the_old_one_header, a_refused_asset_leaves_the_old_one_filter_state;
+    two_models: two_models_are_keyed_in_one_filter_header, two_models_are_keyed_in_one_filter_filter_state;
+    sidecar_tokenizes: the_sidecar_tokenizes_header, the_sidecar_tokenizes_filter_state;
 }

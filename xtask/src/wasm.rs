@@ -9,7 +9,7 @@ use crate::run::{run, say};
 use crate::workspace::Workspace;
 
 /// Largest module in bytes. Envoy compiles about 1 MB per second before it listens, so size is start-up time.
-const MODULE_BYTES_MAX: u64 = 4_000_000;
+const MODULE_BYTES_MAX: u64 = 1_600_000;
 
 /// WASI calls that every Envoy since 1.30 offers (its Wasm runtime registers exactly these). One import that is not
 /// there, called or not, and Envoy refuses the module: "missing import".

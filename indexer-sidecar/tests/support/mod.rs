@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 use warmpath_proto::v1::indexer_client::IndexerClient;
 use warmpath_proto::v1::{PickReport, PickRequest, PickResponse, ReportRequest, Stage};
@@ -60,6 +60,8 @@ pub struct Sidecar {
     pub addresses: Addresses,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<anyhow::Result<()>>,
+    /// Ends it with the test: its picks have a thread that the test's runtime would wait for.
+    _end: DropGuard,
 }
 
 impl Sidecar {
@@ -75,7 +77,8 @@ impl Sidecar {
         let addresses = listeners.addresses().unwrap();
         let shutdown = CancellationToken::new();
         let run = sidecar::run(loaded, listeners, Arc::new(Metrics::default()), shutdown.clone());
-        Self { dir, addresses, shutdown, task: tokio::spawn(run) }
+        let end = shutdown.clone().drop_guard();
+        Self { dir, addresses, shutdown, task: tokio::spawn(run), _end: end }
     }
 
     /// Boots with the pods of the model `demo` at `addresses`, and waits until they are listed.
