@@ -298,11 +298,15 @@ fn default_resolve_every() -> Duration {
 pub struct IndexConfig {
     /// The most entries (publisher, group, medium, block) in all; stores beyond it are not credited, and counted.
     pub blocks_max: usize,
+    /// How long the blocks of a pick count as coming on the endpoint that it chose, so that a burst of requests with
+    /// one new prefix stays together; 0: not at all.
+    #[serde(with = "humantime_serde")]
+    pub speculate_for: Duration,
 }
 
 impl Default for IndexConfig {
     fn default() -> Self {
-        Self { blocks_max: BLOCKS_MAX_DEFAULT }
+        Self { blocks_max: BLOCKS_MAX_DEFAULT, speculate_for: Duration::ZERO }
     }
 }
 

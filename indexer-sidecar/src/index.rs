@@ -80,6 +80,8 @@ pub struct EndpointMatch {
     pub rank: u32,
     /// Leading blocks held in GPU memory.
     pub blocks: u32,
+    /// Leading blocks that recent picks will bring there, the held ones counted again; 0: none.
+    pub coming: u32,
     /// Leading blocks held on each medium, by itself, in the order of [`Medium::ALL`].
     pub lengths: [u32; Medium::ALL.len()],
     /// The rank's event stream tells what it holds now: it is not lost.
@@ -98,6 +100,7 @@ pub struct SharedIndex {
     blocks_max: usize,
     metrics: IndexMetrics,
     started: Instant,
+    speculate_for: Duration,
 }
 
 impl SharedIndex {
@@ -107,7 +110,20 @@ impl SharedIndex {
         metrics.blocks_max.set(i64::try_from(blocks_max).unwrap_or(i64::MAX));
         let budget = Arc::new(Budget::new(BYTES_MAX_DEFAULT));
         let started = Instant::now();
-        Self { models: RwLock::default(), counted: AtomicUsize::new(0), budget, blocks_max, metrics, started }
+        Self {
+            models: RwLock::default(),
+            counted: AtomicUsize::new(0),
+            budget,
+            blocks_max,
+            metrics,
+            started,
+            speculate_for: Duration::ZERO,
+        }
+    }
+
+    /// The same, in which the blocks of a pick count as coming on its endpoint for so long; 0: they do not.
+    pub fn speculating(self, speculate_for: Duration) -> Self {
+        Self { speculate_for, ..self }
     }
 
     /// Counters of the index.
@@ -139,6 +155,8 @@ impl SharedIndex {
         let view = model.view();
         let mut matches = Matches::default();
         if !keys.is_empty() {
+            let marked = model.speculation.expire(&model.chains, Instant::now());
+            self.metrics.speculative_blocks.set(i64::try_from(marked).unwrap_or(i64::MAX));
             model.chains.lookup(keys, &mut matches);
         }
         let mut endpoints: Vec<EndpointMatch> = Vec::new();
@@ -149,7 +167,23 @@ impl SharedIndex {
                 None => endpoints.push(found),
             }
         }
+        for (address, coming) in model.speculation.lengths(&matches) {
+            if let Ok(at) = endpoints.binary_search_by(|found| found.address.cmp(&address)) {
+                endpoints[at].coming = coming;
+            }
+        }
         endpoints
+    }
+
+    /// Marks the blocks of a request that goes to `address` as coming there.
+    pub fn speculate(&self, model: &str, address: &Arc<str>, keys: &[BlockKey]) {
+        if self.speculate_for.is_zero() {
+            return;
+        }
+        let Some(model) = self.model(model) else { return };
+        if !model.speculation.mark(&model.chains, address, keys, Instant::now()) {
+            self.metrics.speculations_cut.inc();
+        }
     }
 
     /// Remembers that a request with these keys was sent to `address`, if a stream there has blocks whose parents it
@@ -166,7 +200,7 @@ impl SharedIndex {
         self.close(id);
         let model = {
             let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
-            let new = || Arc::new(Model::new(Arc::clone(&self.budget)));
+            let new = || Arc::new(Model::new(Arc::clone(&self.budget), self.speculate_for));
             Arc::clone(models.entry(Arc::clone(&id.model)).or_insert_with(new))
         };
         model.open(id, rules);
@@ -176,6 +210,7 @@ impl SharedIndex {
     pub fn close(&self, id: &StreamId) {
         let Some(model) = self.model(&id.model) else { return };
         if let Some(stream) = model.close(id) {
+            model.speculation.forget(&model.chains, &id.address);
             let mut state = stream.lock();
             self.recount(state.blocks.counted(), 0);
             state.blocks.close();

@@ -155,6 +155,7 @@ impl Picker {
             .map(|found| Candidate {
                 outstanding: book.load.outstanding(&found.address),
                 match_blocks: found.blocks,
+                coming_blocks: found.coming,
                 last_turn: book.turns.last(&found.address),
                 address: found.address,
             })
@@ -163,6 +164,9 @@ impl Picker {
         listed.truncate(LISTED_MAX);
         let first = &listed[0];
         self.index.note_pick(&request.model, &first.address, &keys);
+        if !request.observe {
+            self.index.speculate(&request.model, &first.address, &keys);
+        }
         book.turns.take(first.address.clone());
         let outcome = if first.match_blocks > 0 { Outcome::Matched } else { Outcome::Unmatched };
         let pick_id = if request.observe { 0 } else { self.count(&mut book, first.address.clone()) };

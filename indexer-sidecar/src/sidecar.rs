@@ -79,7 +79,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let Loaded { file, config, library, stamps } = loaded;
     listeners.addresses()?.warn_if_open();
-    let index = Arc::new(SharedIndex::new(config.index.blocks_max));
+    let index = Arc::new(SharedIndex::new(config.index.blocks_max).speculating(config.index.speculate_for));
     let event_metrics = Arc::new(EventMetrics::default());
     let rules = watch::Sender::new(Rules::new(library.key_rules()));
     let state = StateHandle::new(library, config.mode, config.logs.scores);

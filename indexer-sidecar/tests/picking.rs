@@ -3,6 +3,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use indexer_sidecar::catalog::Library;
 use indexer_sidecar::config::{self, PromptsConfig};
@@ -35,10 +36,15 @@ struct Pods {
 impl Pods {
     /// Live pods of the model `demo` behind a picker.
     async fn live(names: &[&str]) -> Self {
+        Self::speculating(names, Duration::ZERO).await
+    }
+
+    /// The same; what a pick will bring counts for so long.
+    async fn speculating(names: &[&str], speculate_for: Duration) -> Self {
         let file = std::path::Path::new("config.json");
         let config = config::parse(&support::config().to_string(), file).unwrap();
         let library = Library::load(&config, file, &Library::default()).unwrap();
-        let index = Arc::new(SharedIndex::new(10_000));
+        let index = Arc::new(SharedIndex::new(10_000).speculating(speculate_for));
         let state = StateHandle::new(library.clone(), Mode::Steer, false);
         let picker = Picker::new(
             Arc::clone(&index),
@@ -165,4 +171,24 @@ async fn keys_beyond_the_bound_are_not_matched() {
     let mut pods = Pods::live(&["a"]).await;
     pods.stores("a", &tokens(128), BLOCK_TOKENS);
     assert_eq!(found(&pods.ask(&tokens(128)).await), [("a", 4, 0.5)]);
+}
+
+#[tokio::test]
+async fn a_burst_of_one_new_prefix_stays_together_and_what_is_coming_is_no_match() {
+    let mut pods = Pods::speculating(&["a", "b", "c"], Duration::from_secs(600)).await;
+    let own = |request: u32| [tokens(32), vec![1_000 + request; 16]].concat();
+    let mut firsts = Vec::new();
+    for request in 0..4 {
+        let asked = PickRequest { block_keys: keys(&own(request)), ..self::request() };
+        let answer = pick(&mut pods.client, asked).await;
+        assert!(found(&answer).iter().all(|(_, blocks, _)| *blocks == 0), "nobody has proven anything");
+        firsts.push(answer.endpoints[0].address.clone());
+    }
+    assert!(firsts.iter().all(|first| *first == firsts[0]), "{firsts:?}");
+    let other = ["a", "b", "c"].into_iter().find(|name| *name != firsts[0]).unwrap();
+    pods.stores(other, &tokens(32), BLOCK_TOKENS);
+    assert_eq!(pods.ask(&tokens(32)).await.endpoints[0].address, other, "of equals the one that proves more");
+    // An observed pick is not followed: it brings nothing.
+    let observed = pods.ask(&[7; 32]).await.endpoints[0].address.clone();
+    assert_ne!(pods.ask(&[7; 32]).await.endpoints[0].address, observed);
 }

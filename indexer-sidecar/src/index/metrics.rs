@@ -27,6 +27,10 @@ pub struct IndexMetrics {
     pub blocks: Gauge,
     /// Most entries that may be held.
     pub blocks_max: Gauge,
+    /// Blocks that recent picks will bring.
+    pub speculative_blocks: Gauge,
+    /// Picks not all of whose blocks could be marked as coming.
+    pub speculations_cut: Counter,
     /// Stored blocks that were not taken in, by [`Skip::reason`].
     pub skipped: Family<SkipLabels, Counter>,
 }
@@ -48,6 +52,16 @@ impl IndexMetrics {
             self.blocks.clone(),
         );
         registry.register("blocks_max", "Most entries that may be held", self.blocks_max.clone());
+        registry.register(
+            "speculative_blocks",
+            "Blocks marked as coming by recent picks",
+            self.speculative_blocks.clone(),
+        );
+        registry.register(
+            "speculations_cut",
+            "Picks not all of whose blocks could be marked as coming",
+            self.speculations_cut.clone(),
+        );
         registry.register("skipped_blocks", "Stored blocks that were not taken in", self.skipped.clone());
     }
 

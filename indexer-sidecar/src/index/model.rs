@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use super::budget::Budget;
 use super::chains::{Chains, Matches};
 use super::picks::Picks;
+use super::speculation::Speculation;
 use super::stream::{Setting, StreamBlocks, View};
 use super::{EndpointMatch, KeyRules, StreamId, Trust, TrustState};
 use crate::events::decode::Batch;
@@ -20,6 +21,7 @@ type Streams = BTreeMap<(Arc<str>, u32), Arc<Stream>>;
 pub(super) struct Model {
     pub(super) chains: Arc<Chains>,
     pub(super) picks: Picks,
+    pub(super) speculation: Speculation,
     streams: Mutex<Streams>,
     view: ArcSwap<Vec<RankView>>,
 }
@@ -41,6 +43,7 @@ impl RankView {
             address: Arc::clone(&self.address),
             rank: self.rank,
             blocks: lengths[0],
+            coming: 0,
             lengths,
             live,
             trust: self.state,
@@ -137,8 +140,9 @@ impl Stream {
 
 impl Model {
     /// A model without streams, whose chains grow within `budget`.
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
+    pub(super) fn new(budget: Arc<Budget>, speculate_for: Duration) -> Self {
         Self {
+            speculation: Speculation::new(speculate_for),
             chains: Arc::new(Chains::new(budget)),
             picks: Picks::default(),
             streams: Mutex::default(),

@@ -13,10 +13,7 @@ use std::time::{Duration, Instant};
 
 use warmpath_core::block::BlockKey;
 
-use super::chains::{BlockRef, Chains, Holder};
-
-/// How long a mark lasts unless configured otherwise: a prompt of 30,000 tokens is processed in about that time.
-pub const DURATION_DEFAULT: Duration = Duration::from_secs(2);
+use super::chains::{BlockRef, Chains, Holder, Matches};
 
 /// Most blocks of one pick that are marked: a prompt of 131,072 tokens at 16 in a block.
 pub const PICK_BLOCKS_MAX: usize = 8192;
@@ -92,6 +89,19 @@ impl Speculation {
     /// The holder that stands for what is coming on `address`; `None`: nothing was ever marked there.
     pub fn holder(&self, address: &str) -> Option<Holder> {
         self.lock().holders.get(address).copied()
+    }
+
+    /// Leading blocks that are marked, by endpoint, where there are any.
+    pub fn lengths(&self, matches: &Matches) -> Vec<(Arc<str>, u32)> {
+        let state = self.lock();
+        if state.marks.is_empty() {
+            return Vec::new();
+        }
+        let found = state.holders.iter().map(|(address, holder)| (address, matches.of(*holder)));
+        found
+            .filter(|(_, blocks)| *blocks > 0)
+            .map(|(address, blocks)| (Arc::clone(address), blocks))
+            .collect()
     }
 
     /// Ends all marks of an endpoint that is gone.
