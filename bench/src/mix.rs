@@ -107,7 +107,7 @@ impl Material {
 
     fn json(&self, random: &mut Random) -> String {
         let words: Vec<&str> = self.prose[random.below(self.prose.len())].split_whitespace().collect();
-        let mut word = |random: &mut Random| words[random.below(words.len())].replace(['"', '\\'], "");
+        let word = |random: &mut Random| words[random.below(words.len())].replace(['"', '\\'], "");
         format!(
             r#"{{"id": {}, "at": "20{:02}-{:02}-{:02}T{:02}:{:02}:00Z", "{}": "{} {}", "score": {}.{}, "tags": ["{}", "{}"], "ok": {}, "next": null}}"#,
             random.below(1_000_000),
