@@ -24,13 +24,13 @@ impl<'a> Maker<'a> {
     pub(super) fn string(mut self, category: Category) -> String {
         match category {
             Category::Mixed => {
-                for _ in 0..self.rng.usize(2..9) {
+                for _ in 0..self.number(2..9) {
                     let kind = *self.pick(&Category::ALL);
                     // Runs and slices would drown the rest.
                     if !matches!(kind, Category::Mixed | Category::Runs) {
                         let start = self.text.len();
                         self.piece(kind);
-                        let keep = start + self.rng.usize(1..40);
+                        let keep = start + self.number(1..40);
                         cut(&mut self.text, keep);
                     }
                     if self.rng.u8(..) < 90 {
@@ -43,7 +43,7 @@ impl<'a> Maker<'a> {
                 self.piece(category);
             }
             _ => {
-                for _ in 0..self.rng.usize(1..8) {
+                for _ in 0..self.number(1..8) {
                     self.piece(category);
                 }
             }
@@ -75,10 +75,16 @@ impl<'a> Maker<'a> {
         }
     }
 
+    /// A number of the range. Through 64 bits: the generator makes other `usize` numbers where they have 32, and strings
+    /// must be the same everywhere.
+    fn number(&mut self, range: std::ops::Range<usize>) -> usize {
+        self.rng.u64(range.start as u64..range.end as u64) as usize
+    }
+
     /// One of these; the lists are never empty.
     #[allow(clippy::indexing_slicing, reason = "below the length by construction, and lists are not empty")]
     fn pick<'t, T>(&mut self, from: &'t [T]) -> &'t T {
-        &from[self.rng.usize(..from.len())]
+        &from[self.number(0..from.len())]
     }
 
     /// A character of one of the ranges.
@@ -88,7 +94,7 @@ impl<'a> Maker<'a> {
     }
 
     fn chars_in(&mut self, ranges: &[Range], max: usize) {
-        for _ in 0..self.rng.usize(1..=max) {
+        for _ in 0..self.number(1..max + 1) {
             let next = self.char_in(ranges);
             self.text.push(next);
         }
@@ -96,8 +102,8 @@ impl<'a> Maker<'a> {
 
     /// A slice of up to some hundred bytes, cut anywhere between two characters.
     fn slice(&mut self, of: &str) {
-        let length = if self.rng.u8(..) < 8 { self.rng.usize(400..1500) } else { self.rng.usize(1..240) };
-        let start = self.rng.usize(..of.len());
+        let length = if self.rng.u8(..) < 8 { self.number(400..1500) } else { self.number(1..240) };
+        let start = self.number(0..of.len());
         let start = (start..=of.len()).find(|at| of.is_char_boundary(*at)).unwrap_or(0);
         let from = self.text.len();
         self.text.push_str(of.get(start..).unwrap_or_default());
@@ -135,9 +141,9 @@ impl<'a> Maker<'a> {
     }
 
     fn whitespace(&mut self) {
-        for _ in 0..self.rng.usize(1..5) {
+        for _ in 0..self.number(1..5) {
             let space = *self.pick(&spelled::SPACES);
-            let count = if self.rng.u8(..) < 20 { self.rng.usize(5..140) } else { self.rng.usize(1..4) };
+            let count = if self.rng.u8(..) < 20 { self.number(5..140) } else { self.number(1..4) };
             self.text.extend(std::iter::repeat_n(space, count));
         }
         match self.rng.u8(..6) {
@@ -209,9 +215,9 @@ impl<'a> Maker<'a> {
             unit
         };
         let count = match self.rng.u8(..) {
-            0..4 => self.rng.usize(300..2000),
-            4..40 => self.rng.usize(60..300),
-            _ => self.rng.usize(2..60),
+            0..4 => self.number(300..2000),
+            4..40 => self.number(60..300),
+            _ => self.number(2..60),
         };
         self.text.push_str(&unit.repeat(count));
         if self.rng.bool() {
@@ -250,7 +256,7 @@ impl<'a> Maker<'a> {
         match self.rng.u8(..8) {
             0 => {
                 let mut token = token;
-                let keep = self.rng.usize(..=token.len());
+                let keep = self.number(0..token.len() + 1);
                 cut(&mut token, keep);
                 self.text.push_str(&token);
             }
