@@ -39,11 +39,11 @@ mod holders;
 mod lookup;
 mod party;
 mod place;
+mod room;
 mod segment;
 mod shard;
 mod slab;
 
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use warmpath_core::block::BlockKey;
@@ -68,15 +68,13 @@ pub struct Chains {
     shards: [RwLock<Shard>; SHARDS],
     slots: Slots,
     budget: Arc<Budget>,
-    /// Coarse time, for what was used last.
-    tick: AtomicU16,
 }
 
 impl Chains {
     /// Nothing, held by nobody, growing within `budget`.
     pub fn new(budget: Arc<Budget>) -> Self {
         let shards = std::array::from_fn(|_| RwLock::default());
-        Self { shards, slots: Slots::default(), budget, tick: AtomicU16::new(0) }
+        Self { shards, slots: Slots::default(), budget }
     }
 
     /// A new holder that holds nothing, in the lowest free slot; `None`: there are [`HOLDERS_MAX`] already.
@@ -127,7 +125,6 @@ impl Chains {
     ) -> usize {
         let Some(first) = keys.first() else { return 0 };
         let index = parent.map_or_else(|| shard_of(*first), BlockRef::shard);
-        let tick = self.tick.load(Ordering::Relaxed);
         let start = blocks.len();
         let mut parent = parent;
         while blocks.len() - start < keys.len() {
@@ -135,7 +132,7 @@ impl Chains {
             let part = &rest[..rest.len().min(PART_KEYS)];
             let already = blocks.len();
             let mut shard = self.write(index);
-            let to = To { holder, tick, slots: self.slots.end() };
+            let to = To { holder, slots: self.slots.end() };
             if !shard.make_room(&self.budget, part.len(), to.slots) {
                 break;
             }
@@ -237,20 +234,8 @@ impl Chains {
     pub fn lookup(&self, keys: &[BlockKey], matches: &mut Matches) {
         let lengths = matches.clear(self.slots.end());
         if let Some(first) = keys.first() {
-            let tick = self.tick.load(Ordering::Relaxed);
-            self.read(shard_of(*first)).lookup(keys, lengths, tick);
+            self.read(shard_of(*first)).lookup(keys, lengths);
         }
-    }
-
-    /// When the blocks around a valid `block` were last stored or asked for, in ticks before now.
-    pub fn age(&self, block: BlockRef) -> u16 {
-        let used = self.read(block.shard()).segments[block.place().0].used();
-        self.tick.load(Ordering::Relaxed).wrapping_sub(used)
-    }
-
-    /// Ends a tick: what is used from now on is younger than what was used until now.
-    pub fn next_tick(&self) {
-        self.tick.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Segments in use.

@@ -6,31 +6,20 @@
 //!
 //! Not here: what the blocks are (`chains`), and what an event does to the counts (`stream`).
 
+mod entry;
 mod page;
 
 use std::collections::BTreeMap;
 use std::mem::size_of;
 
+pub use self::entry::Entry;
+use self::entry::{COPIES_INLINE, pack, unpack};
 use self::page::{Packed, Page, hash_of};
 use super::chains::BlockRef;
 use crate::events::event::EngineHash;
 
 /// Entries of a page on average, before pages are split in two.
 const PAGE_ENTRIES: usize = 2048;
-
-/// What one engine hash stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Entry {
-    /// The block; of several key blocks in one engine block, the last.
-    pub block: BlockRef,
-    /// Physical copies; 0 for a hash that is only remembered for its key.
-    pub copies: u32,
-    /// Three bits that the stream gives a meaning.
-    pub flags: u8,
-}
-
-/// Copies that an entry itself can count; from here on they are in a table of their own.
-const COPIES_INLINE: u32 = 31;
 
 /// What [`Hashes::store`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -286,32 +275,4 @@ impl Hashes {
     fn page(&self, hash: u64) -> usize {
         hash.checked_shr(64 - self.bits()).unwrap_or(0) as usize
     }
-}
-
-#[inline]
-fn unpack(packed: &Packed, many: &BTreeMap<u64, u32>) -> Entry {
-    let [.., a, b, c, d, e, meta] = *packed;
-    let inline = u32::from(meta & 31);
-    let copies =
-        if inline < COPIES_INLINE { inline } else { many.get(&hash_of(packed)).copied().unwrap_or(inline) };
-    Entry {
-        block: BlockRef::from_bits(u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])),
-        copies,
-        flags: meta >> 5,
-    }
-}
-
-/// `before`: copies that the hash had until now.
-#[inline]
-fn pack(hash: u64, entry: Entry, before: u32, many: &mut BTreeMap<u64, u32>) -> Packed {
-    if entry.copies >= COPIES_INLINE {
-        many.insert(hash, entry.copies);
-    } else if before >= COPIES_INLINE {
-        many.remove(&hash);
-    }
-    let mut packed = [0; 14];
-    packed[..8].copy_from_slice(&hash.to_le_bytes());
-    packed[8..13].copy_from_slice(&entry.block.bits().to_le_bytes()[..5]);
-    packed[13] = entry.copies.min(COPIES_INLINE) as u8 | entry.flags << 5;
-    packed
 }

@@ -4,7 +4,6 @@
 //! not cut the segment; and who holds which part of it is written beside it ([`super::party`]), so neither does a hole.
 
 use std::mem::size_of;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use warmpath_core::block::BlockKey;
 
@@ -31,21 +30,13 @@ pub(super) struct Segment {
     /// Who holds which part.
     pub(super) holding: Holding,
     len: u16,
-    /// When it was last stored or asked for, in ticks of the index.
-    used: AtomicU16,
     /// Parent segment, 24 bits | offset of the parent block, 12 bits | children, 28 bits.
     tree: u64,
 }
 
 impl Default for Segment {
     fn default() -> Self {
-        Self {
-            keys: Keys::One(0),
-            holding: Holding::default(),
-            len: 0,
-            used: AtomicU16::new(0),
-            tree: u64::MAX << 28,
-        }
+        Self { keys: Keys::One(0), holding: Holding::default(), len: 0, tree: u64::MAX << 28 }
     }
 }
 
@@ -164,19 +155,6 @@ impl Segment {
         match &self.keys {
             Keys::One(_) => 0,
             Keys::Many(keys) => keys.len() * size_of::<u64>(),
-        }
-    }
-
-    /// When it was last used.
-    pub(super) fn used(&self) -> u16 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Notes a use; writes only when the tick has changed, so that readers share the line.
-    #[inline]
-    pub(super) fn touch(&self, tick: u16) {
-        if self.used() != tick {
-            self.used.store(tick, Ordering::Relaxed);
         }
     }
 }

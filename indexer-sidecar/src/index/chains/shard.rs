@@ -3,8 +3,6 @@
 //! A shard knows no locks. Everything that changes it keeps three things true: every block is held by someone or has
 //! a held block somewhere behind it; a segment is found by its first key; a child's parent exists.
 
-use std::mem::size_of;
-
 use warmpath_core::block::BlockKey;
 
 use super::Holder;
@@ -12,12 +10,7 @@ use super::party::{Held, Holding, Party};
 use super::place::Place;
 use super::segment::{BLOCKS_MAX, SEGMENTS_MAX, Segment};
 use super::slab::Slab;
-use crate::index::budget::Budget;
 use crate::index::growing::Growing;
-
-/// Room that is reserved at a time, and the most that is kept.
-const ROOM_STEP: usize = 64 * 1024;
-const ROOM_MAX: usize = 4 * ROOM_STEP;
 
 /// Where a segment is found: its number, and 16 bits of its first key to pass over others.
 type Head = (u16, [u16; 2]);
@@ -26,8 +19,6 @@ type Head = (u16, [u16; 2]);
 #[derive(Clone, Copy)]
 pub(super) struct To {
     pub(super) holder: Holder,
-    /// Now, in ticks.
-    pub(super) tick: u16,
     /// One above the highest slot in use.
     pub(super) slots: usize,
 }
@@ -40,7 +31,7 @@ pub(super) struct Shard {
     /// Bytes that segments and parties own on the heap.
     owned: usize,
     /// Bytes reserved in the budget and not used.
-    room: usize,
+    pub(super) room: usize,
 }
 
 impl Default for Shard {
@@ -54,37 +45,6 @@ impl Shard {
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
         self.segments.bytes() + self.parties.bytes() + self.heads.bytes() + self.owned
-    }
-
-    /// Makes room to credit at least one part of `keys` blocks, out of `budget`; false: there is none left.
-    pub(super) fn make_room(&mut self, budget: &Budget, keys: usize, slots: usize) -> bool {
-        let needed = self.part_growth(keys, slots);
-        if self.room < needed {
-            self.room += budget.reserve((needed - self.room).max(ROOM_STEP));
-        }
-        self.room >= needed
-    }
-
-    /// Counts what a call that began at `before` bytes took from the room, or gave back.
-    pub(super) fn settle(&mut self, budget: &Budget, before: usize) {
-        self.room = (self.room + before).saturating_sub(self.bytes());
-        if self.room > ROOM_MAX {
-            budget.release(self.room - ROOM_STEP);
-            self.room = ROOM_STEP;
-        }
-    }
-
-    /// Bytes reserved and not used.
-    pub(super) fn room(&self) -> usize {
-        self.room
-    }
-
-    /// Most bytes by which it grows with one part of `keys` blocks, in one segment: keys with an eighth of them and of
-    /// those before to spare, a chunk of each slab, a bucket that is split, and a party that grows by a quarter or to
-    /// one cut per slot.
-    fn part_growth(&self, keys: usize, slots: usize) -> usize {
-        let slabs = self.segments.growth() + self.parties.growth();
-        2 * keys.min(BLOCKS_MAX) * size_of::<u64>() + BLOCKS_MAX + 4 * slots + 3072 + slabs
     }
 
     /// The segment that begins with `key`.
@@ -127,7 +87,6 @@ impl Shard {
                     },
                 },
             };
-            self.segments[id].touch(to.tick);
             self.parts(id, to.holder, offset, offset + blocks, &mut before);
             if before.first() != Some(&(offset, offset + blocks)) {
                 self.hold(id, to.holder, offset, offset + blocks);
