@@ -11,6 +11,7 @@ mod fuzz;
 mod node;
 mod oracle;
 mod programs;
+mod replay;
 mod run;
 mod test;
 mod vllm;
@@ -66,6 +67,8 @@ enum Recipe {
     Differ(oracle::Options),
     /// Run a fuzz target for some seconds
     Fuzz(fuzz::Options),
+    /// Play captured event streams through the sidecar's own subscriber and index
+    Replay(replay::Options),
     /// Check a configuration of the filter plugin or of the sidecar
     CheckConfig(check_config::Options),
     /// Build the filter module target/warmpath_filter.wasm
@@ -97,6 +100,7 @@ fn follow(recipe: Recipe) -> Result<()> {
         Recipe::Golden(options) => oracle::run(&workspace, oracle::Task::Golden, &options),
         Recipe::Differ(options) => oracle::run(&workspace, oracle::Task::Differ, &options),
         Recipe::Fuzz(options) => fuzz::run(&workspace, &options),
+        Recipe::Replay(options) => replay::play(&workspace, &options),
         Recipe::CheckConfig(options) => check_config::check(&workspace, &options),
         Recipe::Wasm => wasm::build(&workspace).map(drop),
         Recipe::Provision => provision(&workspace),

@@ -99,7 +99,7 @@ impl State {
         self.blocks.expire(now);
         let before = self.blocks.counted();
         for event in batch.events.iter().flatten() {
-            let room = (room + before).saturating_sub(self.blocks.counted());
+            let room = room.saturating_add(before).saturating_sub(self.blocks.counted());
             let setting = Setting { now, picks, older: self.older.as_ref(), room };
             self.blocks.apply(event, &setting);
         }
@@ -109,7 +109,7 @@ impl State {
         let Some(older) = &mut self.older else { return };
         let before = older.counted();
         for event in batch.events.iter().flatten() {
-            let room = (room + before).saturating_sub(older.counted());
+            let room = room.saturating_add(before).saturating_sub(older.counted());
             older.apply(event, &Setting { now, picks: None, older: None, room });
         }
     }

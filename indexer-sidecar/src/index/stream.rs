@@ -144,7 +144,7 @@ impl StreamBlocks {
         }
         if !self.orphans.is_empty() {
             // The parent may have just been found among the picks.
-            let most = before + at.room;
+            let most = before.saturating_add(at.room);
             stored.parent.iter().chain(&stored.hashes[..taken]).for_each(|hash| self.link(*hash, most));
         }
         if stored.medium == Medium::Gpu {

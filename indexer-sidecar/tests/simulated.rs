@@ -1,0 +1,301 @@
+//! Seeded runs in virtual time: an engine that caches prompts and publishes events, a link that loses, reorders and
+//! breaks, a process that restarts, a replay buffer that reaches back or not. Prints what was credited of what was
+//! held, by class of fault, beside what dropping everything at each fault would have credited.
+//!
+//! `WARMPATH_RUNS` sets the number of runs (1,000 by default), `WARMPATH_SEED` the first seed.
+
+mod engine;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::{BLOCK, Engine, Path, Purged, prompts};
+use indexer_sidecar::events::EventMetrics;
+use indexer_sidecar::events::follower::{Action, Follower};
+use indexer_sidecar::events::frames::{Frame, Reply};
+use indexer_sidecar::index::{KeyRules, SharedIndex, StreamId, TrustState};
+use warmpath_core::block::{BlockKey, KeySpace, chain};
+use warmpath_core::definition::SaltRule;
+
+const RULES: KeyRules = KeyRules { seed: 5, salt: SaltRule::Keyed, block_tokens: BLOCK as u32 };
+const STEP: Duration = Duration::from_millis(10);
+
+/// What goes wrong in a run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Fault {
+    Loss,
+    Reorder,
+    Disconnect,
+    Restart,
+    ReplayHoles,
+    All,
+}
+
+const FAULTS: [Fault; 6] =
+    [Fault::Loss, Fault::Reorder, Fault::Disconnect, Fault::Restart, Fault::ReplayHoles, Fault::All];
+
+struct Run {
+    random: fastrand::Rng,
+    fault: Fault,
+    faulty: bool,
+    engine: Engine,
+    /// The engine's replay buffer, and how many batches it holds.
+    buffer: VecDeque<(u64, Bytes)>,
+    buffer_steps: usize,
+    follower: Follower,
+    index: Arc<SharedIndex>,
+    now: Duration,
+    connected: bool,
+    reconnect_at: Duration,
+    held_back: Option<Frame>,
+    /// Replies under way, and whether the replay fails after them.
+    replies: VecDeque<Reply>,
+    /// Numbers that arrived on the live connection, of the process that runs now.
+    delivered: HashSet<u64>,
+    purged: Purged,
+    credited: u64,
+    purge_credited: u64,
+    held: u64,
+}
+
+fn id() -> StreamId {
+    StreamId { model: "m".into(), address: "10.0.0.1:8000".into(), rank: 0 }
+}
+
+fn keys(path: &Path) -> Vec<BlockKey> {
+    let root = KeySpace { seed: RULES.seed, model: "m", lora: None, salt: None }.root();
+    chain(root, &engine::tokens(path), BLOCK)
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        fastrand::seed(seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let index = Arc::new(SharedIndex::new(10_000));
+        let follower =
+            Follower::open(id(), RULES, true, Arc::clone(&index), Arc::new(EventMetrics::default()));
+        Self {
+            fault: FAULTS[random.usize(..FAULTS.len())],
+            buffer_steps: if random.bool() { 10_000 } else { random.usize(1..30) },
+            random,
+            faulty: false,
+            engine: Engine::new(1),
+            buffer: VecDeque::new(),
+            follower,
+            index,
+            now: Duration::ZERO,
+            connected: false,
+            reconnect_at: Duration::ZERO,
+            held_back: None,
+            replies: VecDeque::new(),
+            delivered: HashSet::new(),
+            purged: Purged::default(),
+            credited: 0,
+            purge_credited: 0,
+            held: 0,
+        }
+    }
+
+    fn happens(&mut self, fault: Fault, percent: u32) -> bool {
+        self.faulty && (self.fault == fault || self.fault == Fault::All) && self.random.u32(..100) < percent
+    }
+
+    fn step(&mut self, prompt: Option<&Path>) {
+        self.now += STEP;
+        if self.happens(Fault::Restart, 1) {
+            self.engine = Engine::new(self.engine.process + 1);
+            self.buffer.clear();
+            self.delivered.clear();
+            self.disconnect();
+        } else if self.happens(Fault::Disconnect, 2) {
+            self.disconnect();
+        }
+        if !self.connected && self.now >= self.reconnect_at {
+            self.connected = true;
+            self.purged.forget();
+            self.follower.connected(self.now);
+        }
+        if let Some(prompt) = prompt {
+            self.index.note_pick("m", &id().address, &keys(prompt));
+        }
+        if let Some(prompt) = prompt
+            && let Some((seq, payload)) = self.engine.request(prompt)
+        {
+            self.buffer.push_back((seq, payload.clone()));
+            while self.buffer.len() > self.buffer_steps {
+                self.buffer.pop_front();
+            }
+            self.deliver(Frame { topic: Bytes::new(), seq, payload });
+        }
+        for _ in 0..4 {
+            match self.replies.pop_front() {
+                Some(reply) => self.follower.replayed(reply, self.now),
+                None => break,
+            }
+            self.act();
+        }
+        if self.follower.wake_at().is_some_and(|at| at <= self.now) {
+            self.follower.tick(self.now);
+        }
+        self.act();
+        self.check();
+    }
+
+    fn disconnect(&mut self) {
+        if self.connected {
+            self.connected = false;
+            self.held_back = None;
+            self.replies.clear();
+            self.follower.disconnected(self.now);
+            self.act();
+        }
+        self.reconnect_at = self.now + STEP * self.random.u32(1..30);
+    }
+
+    fn deliver(&mut self, frame: Frame) {
+        if !self.connected || self.happens(Fault::Loss, 5) {
+            return;
+        }
+        if self.held_back.is_none() && self.happens(Fault::Reorder, 10) {
+            self.held_back = Some(frame);
+            return;
+        }
+        let late = self.held_back.take();
+        for frame in [Some(frame), late].into_iter().flatten() {
+            self.delivered.insert(frame.seq);
+            self.purged.take(frame.seq, self.engine.told(frame.seq));
+            self.follower.live(frame, self.now);
+            self.act();
+        }
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.follower.next_action() {
+            match action {
+                Action::Ask { from } => {
+                    self.replies.clear();
+                    if self.happens(Fault::ReplayHoles, 10) {
+                        self.follower.replay_failed("simulated", self.now);
+                        continue;
+                    }
+                    let hole = self.happens(Fault::ReplayHoles, 50).then(|| from + self.random.u64(1..20));
+                    let kept = self.buffer.iter().filter(|(seq, _)| *seq >= from && Some(*seq) != hole);
+                    let batch = |(seq, payload): &(u64, Bytes)| {
+                        Reply::Batch(Frame { topic: Bytes::new(), seq: *seq, payload: payload.clone() })
+                    };
+                    self.replies = kept.map(batch).chain([Reply::End]).collect();
+                }
+                Action::StopAsking => self.replies.clear(),
+                Action::Reconnect => self.disconnect(),
+            }
+        }
+    }
+
+    /// Leading blocks that the index credits.
+    fn leading(&self, path: &Path) -> usize {
+        let found = self.index.lookup("m", &keys(path));
+        found.first().map_or(0, |found| found.blocks as usize)
+    }
+
+    /// Nothing is credited whose removal has arrived; counts what is credited.
+    fn check(&mut self) {
+        let mut credited = HashSet::new();
+        for prompt in prompts() {
+            credited.extend((1..=self.leading(&prompt)).map(|blocks| prompt[..blocks].to_vec()));
+        }
+        for path in credited.iter().filter(|path| !self.engine.holds(path)) {
+            let told = match self.engine.removed.get(path) {
+                Some(seq) => self.delivered.contains(seq),
+                None => !self.delivered.is_empty(),
+            };
+            assert!(!told, "{path:?} is credited, and its end was told of; {:?}", self.follower.trust());
+        }
+        if self.faulty {
+            self.held += self.engine.len() as u64;
+            self.credited += credited.iter().filter(|path| self.engine.holds(path)).count() as u64;
+            self.purge_credited += self.purged.held(&self.engine) as u64;
+        }
+    }
+}
+
+/// Plays one seed to its end; panics where the index is wrong.
+fn play(seed: u64) -> (Fault, bool, [u64; 3]) {
+    let mut run = Run::new(seed);
+    let prompts = prompts();
+    let ask = |run: &mut Run| prompts[run.random.usize(..prompts.len())].clone();
+    for _ in 0..40 {
+        let prompt = ask(&mut run);
+        run.step(Some(&prompt));
+    }
+    run.faulty = true;
+    for _ in 0..200 {
+        let prompt = ask(&mut run);
+        let busy = run.random.u32(..3) > 0;
+        run.step(Some(&prompt).filter(|_| busy));
+    }
+    run.faulty = false;
+    // Whatever is still on its way arrives, and the next batch shows what is missing.
+    for quiet in 0..200 {
+        let prompt = ask(&mut run);
+        run.step(Some(&prompt).filter(|_| quiet % 20 == 19));
+    }
+    run.engine.proven.clear();
+    let mut pass = prompts.clone();
+    run.random.shuffle(&mut pass);
+    for prompt in &pass {
+        run.step(Some(prompt));
+    }
+    for _ in 0..100 {
+        run.step(None);
+    }
+    let trust = run.follower.trust();
+    assert!(
+        matches!(trust.state, TrustState::Live | TrustState::Partial),
+        "seed {seed} {:?}: {trust:?}",
+        run.fault
+    );
+    for prompt in &prompts {
+        let (got, held) = (run.leading(prompt), run.engine.leading(prompt));
+        assert!(got <= held, "seed {seed} {:?}: {prompt:?}: {got} of {held}", run.fault);
+        if trust.state == TrustState::Live {
+            assert_eq!(got, held, "seed {seed} {:?}: {prompt:?}", run.fault);
+        }
+    }
+    let proven: Vec<&Path> = run.engine.proven.iter().filter(|path| run.engine.holds(path)).collect();
+    let again = proven.iter().filter(|path| run.leading(path) == path.len()).count();
+    assert!(
+        again * 100 >= proven.len() * 95,
+        "seed {seed} {:?}: {again} of {} proven",
+        run.fault,
+        proven.len()
+    );
+    (run.fault, run.buffer_steps >= 1000, [run.credited, run.purge_credited, run.held])
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn after_the_last_fault_the_index_is_right_and_in_between_it_never_credits_what_is_gone() {
+    let (first, runs) = (setting("WARMPATH_SEED", 0), setting("WARMPATH_RUNS", 1000));
+    let mut classes: BTreeMap<(Fault, bool), [u64; 3]> = BTreeMap::new();
+    for seed in first..first + runs {
+        let (fault, covered, shares) = play(seed);
+        let sums = classes.entry((fault, covered)).or_default();
+        sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += share);
+    }
+    println!("{:<14}{:<12}{:>20}{:>20}", "fault", "buffer", "credited / held", "purge-all / held");
+    let mut all = [0; 3];
+    for ((fault, covered), sums) in &classes {
+        let share = |at: usize| sums[at] as f64 / sums[2].max(1) as f64;
+        let (fault, buffer) = (format!("{fault:?}"), if *covered { "reaches" } else { "short" });
+        println!("{fault:<14}{buffer:<12}{:>20.3}{:>20.3}", share(0), share(1));
+        all.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
+    }
+    if runs >= 100 {
+        assert!(all[0] > all[1], "purging would have credited more");
+    }
+}
