@@ -234,7 +234,10 @@ impl Follower {
     fn is_late(&self, frame: &Frame, ts: f64, then: f64) -> bool {
         let order = self.repair.as_ref().map_or(&self.order, |repair| &repair.order);
         let pending = self.repair.as_ref().and_then(|repair| repair.pending.get(frame.seq));
-        match (order.same(frame.seq, &frame.payload), pending) {
+        // Until it is known whose connection this is, what was applied before it says nothing about it.
+        let verified = self.repair.as_ref().is_none_or(Repair::is_verified);
+        let same = if verified { order.same(frame.seq, &frame.payload) } else { Same::Unknown };
+        match (same, pending) {
             (Same::Yes, _) => true,
             (Same::No, _) => false,
             (Same::Unknown, Some(pending)) => *pending == frame.payload,

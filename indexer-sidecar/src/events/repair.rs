@@ -62,6 +62,10 @@ impl Pending {
         self.batches.first_key_value().map(|(seq, _)| *seq)
     }
 
+    fn last(&self) -> Option<u64> {
+        self.batches.last_key_value().map(|(seq, _)| *seq)
+    }
+
     /// Drops what is before `seq`.
     fn drop_before(&mut self, seq: u64) {
         while let Some(first) = self.first().filter(|first| *first < seq) {
@@ -76,6 +80,9 @@ pub(super) struct Repair {
     /// Of what was set aside.
     pub(super) order: Order,
     pub(super) pending: Pending,
+    /// The highest number seen on a live connection, this one or the one before: a replay whose last batches were
+    /// dropped ends like one that has them.
+    seen: Option<u64>,
     /// When to ask next; none: a replay is under way.
     pub(super) ask_at: Option<Duration>,
     until: Duration,
@@ -107,9 +114,14 @@ impl Repair {
         self.ask_at = None;
     }
 
+    /// Whether live batches come from the process that told what was set aside.
+    pub(super) fn is_verified(&self) -> bool {
+        self.verify.is_none()
+    }
+
     /// Whether a batch of that number is still missing.
     pub(super) fn wants(&self, seq: u64) -> bool {
-        seq >= self.order.due() && self.pending.get(seq).is_none()
+        (seq >= self.order.due() || !self.is_verified()) && self.pending.get(seq).is_none()
     }
 }
 
@@ -124,6 +136,7 @@ impl Follower {
                 asked: order.due(),
                 order,
                 pending: Pending::default(),
+                seen: None,
                 ask_at: Some(now),
                 until: now + REPAIR_MAX,
                 verify: None,
@@ -166,7 +179,8 @@ impl Follower {
     /// Keeps a batch for its turn, which may be now.
     pub(super) fn keep(&mut self, frame: Frame, now: Duration) {
         let Some(repair) = &mut self.repair else { return };
-        if repair.order.place(frame.seq) == Verdict::Before {
+        repair.seen = repair.seen.max(Some(frame.seq));
+        if repair.is_verified() && repair.order.place(frame.seq) == Verdict::Before {
             self.metrics.duplicates.inc();
         } else if !repair.pending.add(frame.clone()) {
             warn!(endpoint = &*self.id.address, rank = self.id.rank; "more than {PENDING_BYTES_MAX} bytes wait behind a hole");
@@ -236,13 +250,17 @@ impl Follower {
     /// Applies what has its turn; ends the repair if nothing is missing.
     fn advance(&mut self, now: Duration) {
         while let Some(repair) = &mut self.repair {
+            if !repair.is_verified() {
+                return;
+            }
             let due = repair.order.due();
             repair.pending.drop_before(due);
             let Some(payload) = repair.pending.take(due) else { break };
             self.apply_older(due, payload, now);
         }
         let Some(repair) = &self.repair else { return };
-        if repair.pending.first().is_some() || repair.to_the_end || repair.verify.is_some() {
+        let behind = repair.seen.is_some_and(|seen| seen >= repair.order.due());
+        if behind || repair.pending.first().is_some() || repair.to_the_end || repair.verify.is_some() {
             return;
         }
         self.metrics.replays.get_or_create(&Label::of("complete")).inc();
@@ -324,6 +342,7 @@ impl Follower {
         self.index.restart_older(&self.id);
         if let Some(repair) = &mut self.repair {
             (repair.order, repair.doubt, repair.verify) = (Order::default(), None, None);
+            repair.seen = repair.pending.last();
         }
     }
 
@@ -355,6 +374,8 @@ impl Follower {
                 if let Some(repair) = &mut self.repair {
                     repair.order.jump(first);
                 }
+            } else if let Some(seen) = repair.seen.take().filter(|seen| *seen >= repair.order.due()) {
+                repair.order.jump(seen.saturating_add(1));
             }
             self.advance(now);
         }
