@@ -151,6 +151,17 @@ pub struct ChatRules {
     pub content_format: ContentFormat,
     /// `--exclude-tools-when-tool-choice-none`
     pub exclude_tools_when_none: bool,
+    /// The server parses no tool calls (no `--enable-auto-tool-choice` with `--tool-call-parser`): it answers an error to
+    /// requests with tools, unless their `tool_choice` is "none" or null. Where this is not told, they are steered all
+    /// the same.
+    #[serde(default)]
+    pub refuses_tool_calls: bool,
+    /// `--trust-request-chat-template`: a request may bring a template of its own.
+    #[serde(default)]
+    pub trust_request_chat_template: bool,
+    /// Seconds that the servers' local time is ahead of UTC, for templates that print the time.
+    #[serde(default)]
+    pub utc_offset_seconds: i32,
 }
 
 /// The form in which a template gets a message's content.

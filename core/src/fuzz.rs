@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::block;
+use crate::definition::ChatRules;
 use crate::model::Model;
 use crate::request::{self, Api, Prompt};
 use crate::template::Template;
@@ -21,21 +22,21 @@ pub fn request_body(model: &Model, body: &[u8]) {
             Prompt::Tokens(_) => matches!(api, Api::Completions | Api::Generate),
         };
         assert!(of_api, "a prompt that {api:?} does not have");
-        let Ok(prompt) = model.keys(&request) else { continue };
+        let Ok(prompt) = model.keys(&request, Some(0)) else { continue };
         let block_tokens = model.definition().block_tokens as usize;
         let tokens = if prompt.complete { prompt.token_count } else { prompt.token_count + 1 };
         assert_eq!(prompt.keys.len(), block::matchable_blocks(tokens, block_tokens));
-        assert_eq!(model.keys(&request).as_ref(), Ok(&prompt), "the same request has other keys");
+        assert_eq!(model.keys(&request, Some(0)).as_ref(), Ok(&prompt), "the same request has other keys");
     }
 }
 
 /// Any text as a chat template: no panic when it is compiled, and none when it renders `body`.
 pub fn chat_template(source: &str, body: &[u8]) {
     let tokens = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
-    let Ok(template) = Template::new(source, &tokens) else { return };
+    let Ok(template) = Template::new(source, &tokens, &ChatRules::default()) else { return };
     let Ok(request) = request::parse(Api::ChatCompletions, body) else { return };
     if let Prompt::Chat(chat) = request.prompt {
-        let _ = template.render(&chat);
+        let _ = template.render(&chat, None);
     }
 }
 

@@ -1,10 +1,12 @@
 //! One model with its assets loaded: takes a request all the way to its keys.
 
+mod truncation;
+
 use crate::block::{self, BlockKey, KeySpace};
 use crate::definition::{ModelDefinition, SaltRule};
 use crate::pass::{Pass, PassReason};
-use crate::request::{Prompt, Request};
-use crate::template::Template;
+use crate::request::{Chat, Prompt, Request};
+use crate::template::{LocalTime, Rendered, Template};
 use crate::tokenizer::{Encoded, Limits, Stats, Tokenizer};
 
 /// A model definition with its tokenizer and chat template, ready to key prompts.
@@ -52,7 +54,7 @@ impl Model {
         chat_template: Option<&str>,
     ) -> Result<Self, LoadError> {
         let template = chat_template
-            .map(|source| Template::new(source, &definition.special_tokens))
+            .map(|source| Template::new(source, &definition.special_tokens, &definition.chat))
             .transpose()
             .map_err(|message| LoadError::Template { model: definition.name.clone(), message })?;
         let limits = definition.limits.into();
@@ -75,9 +77,9 @@ impl Model {
         &self.definition
     }
 
-    /// Token ids of the request's prompt, or of a prefix of it when a limit was met. The request's `model` is not looked
-    /// at.
-    pub fn tokens(&self, request: &Request) -> Result<Encoded, Pass> {
+    /// Token ids of the request's prompt, or of a prefix of it when a limit was met or media come after it. The
+    /// request's `model` is not looked at. `now`: seconds since 1970 in UTC, for templates that print the time.
+    pub fn tokens(&self, request: &Request, now: Option<i64>) -> Result<Encoded, Pass> {
         let length_max = self.definition.max_model_len;
         if let (Some(wanted), Some(max)) = (request.output_tokens_max, length_max)
             && wanted > u64::from(max)
@@ -87,13 +89,13 @@ impl Model {
                 format!("max_tokens: {wanted} is more than the model's length of {max} tokens"),
             ));
         }
-        let tokens = match &request.prompt {
-            Prompt::Text { text, add_special_tokens } => self.encode(text, *add_special_tokens)?,
-            Prompt::Tokens(ids) => Encoded { ids: self.known(ids)?, complete: true },
-            Prompt::Chat(chat) => {
-                let template = self.template.as_ref().ok_or_else(|| self.no_template())?;
-                self.encode(&template.render(chat)?, chat.add_special_tokens)?
-            }
+        let tokens = match &request.truncation {
+            Some(truncation) => self.truncated(request, truncation, now)?,
+            None => match &request.prompt {
+                Prompt::Text { text, add_special_tokens } => self.encode(text, *add_special_tokens)?,
+                Prompt::Tokens(ids) => Encoded { ids: self.known(ids)?, complete: true },
+                Prompt::Chat(chat) => self.chat_tokens(chat, now)?,
+            },
         };
         if tokens.ids.is_empty() && tokens.complete {
             return Err(Pass::new(PassReason::EmptyPrompt, "the prompt encodes to no tokens"));
@@ -107,11 +109,32 @@ impl Model {
         }
     }
 
-    /// Keys of the request's prompt.
-    pub fn keys(&self, request: &Request) -> Result<PromptKeys, Pass> {
+    fn render(&self, chat: &Chat, now: Option<i64>) -> Result<Rendered, Pass> {
+        let template = self.template.as_ref().ok_or_else(|| self.no_template())?;
+        let offset = i64::from(self.definition.chat.utc_offset_seconds);
+        let now = now.map(|seconds| LocalTime::at(seconds, offset));
+        template.render(chat, now).map_err(|fail| fail.pass())
+    }
+
+    fn chat_tokens(&self, chat: &Chat, now: Option<i64>) -> Result<Encoded, Pass> {
+        let Rendered { text, certain } = self.render(chat, now)?;
+        if certain == text.len() {
+            return self.encode(&text, chat.add_special_tokens);
+        }
+        if certain == 0 {
+            let detail = "messages: the first medium comes before any text that is sure";
+            return Err(Pass::new(PassReason::UnsupportedContent, detail));
+        }
+        let limits = Limits { bytes_max: self.limits.bytes_max.min(certain), ..self.limits };
+        let encoded = self.encode_within(&text, chat.add_special_tokens, &limits)?;
+        Ok(Encoded { complete: false, ..encoded })
+    }
+
+    /// Keys of the request's prompt. `now`: as for [`Self::tokens`].
+    pub fn keys(&self, request: &Request, now: Option<i64>) -> Result<PromptKeys, Pass> {
         let definition = &self.definition;
         let lora = definition.adapter_for(request.model.as_deref())?;
-        let Encoded { ids, complete } = self.tokens(request)?;
+        let Encoded { ids, complete } = self.tokens(request, now)?;
         let salt = match definition.cache_salt {
             SaltRule::Keyed => request.cache_salt.as_deref(),
             SaltRule::Ignored => None,
@@ -133,9 +156,13 @@ impl Model {
     }
 
     fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Encoded, Pass> {
+        self.encode_within(text, add_special_tokens, &self.limits)
+    }
+
+    fn encode_within(&self, text: &str, add_special_tokens: bool, limits: &Limits) -> Result<Encoded, Pass> {
         // The library's message may quote the text.
         self.tokenizer
-            .encode(text, add_special_tokens, &self.limits)
+            .encode(text, add_special_tokens, limits)
             .map_err(|_| Pass::new(PassReason::TokenizerError, "the tokenizer could not encode the prompt"))
     }
 

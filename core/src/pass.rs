@@ -23,8 +23,12 @@ pub enum PassReason {
     NoTemplate,
     /// A chat for a model whose engine renders chats without a template.
     OwnRenderer,
-    /// The chat template raised an error or ran out of its budget.
+    /// The chat template raised an error: vLLM will answer one.
     TemplateError,
+    /// The chat template does something whose outcome in Python is not known here exactly.
+    TemplateUnsupported,
+    /// The chat template took too many steps or printed too much.
+    TemplateLimit,
     /// The tokenizer could not encode the prompt.
     TokenizerError,
     /// The prompt is longer than the model takes: vLLM will answer an error.
@@ -33,7 +37,7 @@ pub enum PassReason {
 
 impl PassReason {
     /// All reasons, for declaring one counter each.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::MalformedJson,
         Self::InvalidField,
         Self::UnsupportedField,
@@ -44,6 +48,8 @@ impl PassReason {
         Self::NoTemplate,
         Self::OwnRenderer,
         Self::TemplateError,
+        Self::TemplateUnsupported,
+        Self::TemplateLimit,
         Self::TokenizerError,
         Self::PromptTooLong,
     ];
@@ -61,6 +67,8 @@ impl PassReason {
             Self::NoTemplate => "no_template",
             Self::OwnRenderer => "own_renderer",
             Self::TemplateError => "template_error",
+            Self::TemplateUnsupported => "template_unsupported",
+            Self::TemplateLimit => "template_limit",
             Self::TokenizerError => "tokenizer_error",
             Self::PromptTooLong => "prompt_too_long",
         }

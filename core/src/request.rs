@@ -16,7 +16,9 @@ mod chat;
 mod completions;
 mod fields;
 mod generate;
+mod message;
 mod messages;
+pub(crate) mod numbers;
 mod responses;
 
 use serde_json::{Map, Value};
@@ -69,10 +71,31 @@ pub struct Request {
     pub model: Option<String>,
     /// The prompt; the first one where the body holds several.
     pub prompt: Prompt,
+    /// `truncate_prompt_tokens` and `truncation_side`.
+    pub truncation: Option<Truncation>,
     /// The `cache_salt` field.
     pub cache_salt: Option<String>,
     /// `max_completion_tokens` or `max_tokens`; for completions 16 where the body is silent, as in vLLM.
     pub output_tokens_max: Option<u64>,
+}
+
+/// How much of a prompt is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Truncation {
+    /// Tokens to keep; none: as many as the model takes (`-1`).
+    pub tokens: Option<u64>,
+    /// The side that is cut off, where the request names it: the final ids are cut there. Else the tokenizer cuts at the
+    /// start and keeps its special tokens.
+    pub side: Option<Side>,
+}
+
+/// An end of a prompt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The start.
+    Left,
+    /// The end.
+    Right,
 }
 
 /// A prompt before tokenization.
@@ -88,20 +111,109 @@ pub enum Prompt {
     /// Token ids, taken as they are.
     Tokens(Vec<u32>),
     /// Messages that the chat template renders.
-    Chat(Chat),
+    Chat(Box<Chat>),
 }
 
 /// A chat before its template renders it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Chat {
-    /// Objects with `role`, `content`, then `tool_call_id` and `name` where given: in this order, and nothing else.
-    /// `content` is a string, null, or a list of `{"type": "text", "text": string}` (perhaps with `cache_control`);
-    /// [`crate::template`] gives it the form that its template expects.
-    pub messages: Vec<Value>,
+    /// The messages, at least one.
+    pub messages: Vec<Message>,
+    /// A list of `{"type", "function": {"name", "description", "parameters", ..}}`, as vLLM writes tools again.
+    pub tools: Option<Value>,
+    /// What is said of tools' use.
+    pub tool_choice: ToolChoice,
+    /// A list of objects of strings.
+    pub documents: Option<Value>,
+    /// `chat_template_kwargs`, with `reasoning_effort` and what it sets.
+    pub variables: Map<String, Value>,
+    /// A chat template of the request's own.
+    pub template: Option<String>,
     /// The template's `add_generation_prompt`.
     pub add_generation_prompt: bool,
+    /// Whether the prompt ends within the last message.
+    pub continue_final_message: bool,
     /// Whether the tokenizer adds its special tokens to the rendered text (default: no, templates write them).
     pub add_special_tokens: bool,
+}
+
+/// What a request says of the use of its tools, as far as the prompt is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ToolChoice {
+    /// `null`.
+    Unset,
+    /// `"none"`, or nothing without tools: a server may leave the tools out.
+    None,
+    /// Anything else: needs a server that parses tool calls.
+    Parsed,
+}
+
+/// One message of a chat.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Message {
+    /// Any role.
+    pub role: String,
+    /// What it says.
+    pub content: Content,
+    /// The tool calls that an assistant made.
+    pub tool_calls: Vec<ToolCall>,
+    /// `reasoning`, or `reasoning_content`.
+    pub reasoning: Option<Value>,
+    /// The call that a tool answers: a string, or null.
+    pub tool_call_id: Option<Value>,
+    /// The speaker's name.
+    pub name: Option<String>,
+    /// A mark that some models know.
+    pub task: Option<String>,
+    /// The tools of a developer message.
+    pub tools: Option<Value>,
+}
+
+/// What a message says.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Content {
+    /// One text.
+    Text(String),
+    /// Parts, perhaps none.
+    Parts(Vec<Part>),
+}
+
+/// A part of a message.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Part {
+    /// Text of any kind.
+    Text {
+        /// The text; none where a part that must have one has not.
+        text: Option<String>,
+        /// Keys that vLLM does not know, in the order of the request.
+        extra: Map<String, Value>,
+    },
+    /// The name of a tool.
+    ToolReference(Option<String>),
+    /// A picture, a sound or a film.
+    Media {
+        /// `image`, `audio` or `video`.
+        modality: &'static str,
+        /// Keys that vLLM does not know, in the order of the request.
+        extra: Map<String, Value>,
+    },
+}
+
+/// A tool call of an assistant.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ToolCall {
+    /// Its id.
+    pub id: String,
+    /// The function's name.
+    pub name: String,
+    /// Its arguments, as JSON.
+    pub arguments: String,
+    /// Whether the template gets the name before the arguments, as where the server itself wrote the call.
+    pub name_first: bool,
+    /// Further keys of `function`.
+    pub function_extra: Map<String, Value>,
+    /// Further keys of the call.
+    pub extra: Map<String, Value>,
 }
 
 /// Longest `cache_salt` that vLLM takes, in characters (`generate/base/protocol.py`).
@@ -116,13 +228,17 @@ const BILLING_HEADER: &str = "x-anthropic-billing-header";
 
 /// Reads a body of `api`.
 pub fn parse(api: Api, body: &[u8]) -> Result<Request, Pass> {
-    let body: Value = serde_json::from_slice(body).map_err(|error| {
-        Pass::new(
-            PassReason::MalformedJson,
-            format!("the body is no JSON: line {}, column {}", error.line(), error.column()),
-        )
-    })?;
-    let Value::Object(body) = body else {
+    let mut value = read_json(body)?;
+    if numbers::any_marked(&value) {
+        return Err(Pass::new(PassReason::UnsupportedField, "a string that starts with U+10FFFE"));
+    }
+    if numbers::any_rounded(&value) {
+        let marked = numbers::mark(body).ok_or_else(|| {
+            Pass::new(PassReason::UnsupportedField, "a number beyond 64 bits that cannot be kept")
+        })?;
+        value = read_json(marked.as_bytes())?;
+    }
+    let Value::Object(body) = value else {
         return Err(Pass::new(PassReason::MalformedJson, "the body is no JSON object"));
     };
     let mut fields = Fields::new(body);
@@ -133,6 +249,15 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Request, Pass> {
         Api::Responses => responses::read(&mut fields),
         Api::Generate => generate::read(&mut fields),
     }
+}
+
+fn read_json(body: &[u8]) -> Result<Value, Pass> {
+    serde_json::from_slice(body).map_err(|error| {
+        Pass::new(
+            PassReason::MalformedJson,
+            format!("the body is no JSON: line {}, column {}", error.line(), error.column()),
+        )
+    })
 }
 
 /// `cache_salt`, with vLLM's own checks.
@@ -190,6 +315,22 @@ fn object(path: &str, value: Value) -> Result<Map<String, Value>, Pass> {
         Value::Object(object) => Ok(object),
         _ => Err(invalid(path, "an object")),
     }
+}
+
+/// `truncate_prompt_tokens` with `truncation_side`, which alone does nothing.
+fn truncation(fields: &mut Fields) -> Result<Option<Truncation>, Pass> {
+    let side = match fields.string("truncation_side")?.as_deref() {
+        None => None,
+        Some("left") => Some(Side::Left),
+        Some("right") => Some(Side::Right),
+        Some(_) => return Err(invalid("truncation_side", "left or right")),
+    };
+    let tokens = match fields.get("truncate_prompt_tokens") {
+        None => return Ok(None),
+        Some(value) if value.as_i64() == Some(-1) => None,
+        Some(_) => fields.count("truncate_prompt_tokens")?,
+    };
+    Ok(Some(Truncation { tokens, side }))
 }
 
 /// A field that changes the prompt and is not modelled.

@@ -1,98 +1,361 @@
 //! Chat templates: messages to text, as `transformers` renders them for vLLM.
 //!
-//! Jinja through `minijinja`, set up as `transformers` sets up jinja2 (`_compile_jinja_template` in
-//! `utils/chat_template_utils.py`). Where the two engines would print different text, the chat is refused:
-//! `template/python.rs` says where. There is no clock here, so a template that calls `strftime_now` is refused when it does.
+//! Jinja by an engine of our own, which does what Python's jinja2 does in the environment that `transformers` sets up
+//! (`_compile_jinja_template` in `utils/chat_template_utils.py`): the same syntax (`template/lexer.rs`, `parser.rs`), the same
+//! scopes (`scope.rs`), Python's values with Python's spelling (`value.rs`, `repr.rs`, `ops.rs`, `methods.rs`), jinja2's filters and
+//! tests (`filters.rs`, `checks.rs`). What it does not know exactly it refuses, when a template is loaded or when it
+//! renders: it never prints another text. A general engine for Jinja is no help here: each differs from Python in
+//! what it prints for a list, a float or None, in what raises, and in scopes.
 //!
-//! Cost: about 40 µs natively and 70 µs in Wasm for a chat of ten turns and 5 KB.
+//! There is no clock: the time is an argument of a rendering.
+//!
+//! Cost: one step for each node that is evaluated and for every 64 bytes of text that is made or searched, some 20 to
+//! 50 ns each. Strings of the chat are not copied until they are printed.
 
+mod args;
+mod ast;
+mod chat;
+mod checks;
+mod clock;
+mod content;
+mod eval;
+mod fail;
+mod filters;
 mod format;
+mod lexer;
+mod loads;
+mod methods;
+mod ops;
+mod parser;
 mod python;
-mod tree;
+mod repr;
+mod scope;
+mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
-
+use crate::definition::{self, ChatRules};
 use crate::pass::{Pass, PassReason};
-use crate::request::Chat;
-use format::ContentFormat;
-use tree::Tree;
+use crate::request::{self, Part, ToolChoice};
+use ast::{Scope, Stmt};
+use chat::{Entry, Media};
+pub use clock::LocalTime;
+use content::ContentFormat;
+use eval::Interpreter;
+pub use fail::{Fail, FailKind};
+use fail::{Outcome, raise, refuse};
+use value::{Text, Value};
 
-/// Instructions that one rendering may take. A chat of 1,000 messages takes about 100,000 with the templates at hand;
-/// at 20 to 50 ns each the limit is reached within 50 ms, for which an Envoy worker stands still.
-/// Beyond it the chat passes as [`PassReason::TemplateError`].
-pub const TEMPLATE_FUEL: u64 = 1_000_000;
+/// Steps that one rendering may take. A chat of 1,000 messages takes about 100,000 with the templates at hand; at 20 to
+/// 50 ns each the limit is reached within 25 ms, for which an Envoy worker stands still.
+/// Beyond it the chat passes as [`PassReason::TemplateLimit`].
+pub const TEMPLATE_FUEL: u64 = 500_000;
 
-/// Name of the only template in its environment; shows in errors.
-const NAME: &str = "chat_template";
+/// Bytes that one rendering may print, and the longest text it may make meanwhile: well above what a body and its tools
+/// hold, and little enough to allocate. Beyond it the chat passes as [`PassReason::TemplateLimit`].
+pub const TEMPLATE_OUTPUT_BYTES_MAX: usize = 4 << 20;
+
+/// Longest template in bytes: the longest published ones have some 20 kB.
+pub const TEMPLATE_BYTES_MAX: usize = 1 << 20;
+
+/// Appended to the last message that is to be continued, to find where it ends (`render_jinja_template`).
+const CONTINUE_TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+/// Arguments of `apply_chat_template` and around it, which never reach a template as variables.
+const NO_VARIABLES: [&str; 10] = [
+    "add_generation_prompt",
+    "continue_final_message",
+    "tools",
+    "documents",
+    "return_dict",
+    "padding",
+    "truncation",
+    "max_length",
+    "return_tensors",
+    "tokenizer_kwargs",
+];
+
+/// Arguments that are given twice when a request names them too, which is an error.
+const GIVEN_TWICE: [&str; 6] =
+    ["messages", "conversation", "conversations", "model_config", "tokenizer", "self"];
 
 /// One model's chat template.
 pub struct Template {
-    environment: Environment<'static>,
+    compiled: Compiled,
     special_tokens: BTreeMap<String, String>,
+    rules: ChatRules,
+}
+
+/// A template's text, ready to render.
+struct Compiled {
+    body: Vec<Stmt>,
+    scope: Scope,
+    slots: u16,
+    /// Names that it takes from the call.
+    free: BTreeSet<Box<str>>,
     format: ContentFormat,
+    knows_developer: bool,
+    mentions_content: bool,
+}
+
+/// What a chat was rendered to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rendered {
+    /// The text, or a prefix of it.
+    pub text: String,
+    /// Bytes of the text up to which the prompt is sure to start like it: less than all of it in a chat with media.
+    pub certain: usize,
 }
 
 impl Template {
     /// Compiles a template; `special_tokens` are variables for it, such as `bos_token`.
-    pub fn new(source: &str, special_tokens: &BTreeMap<String, String>) -> Result<Self, String> {
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()
-            .map_err(|error| error.to_string())?;
-        let root = tree::parse_template(source, syntax.clone()).map_err(|error| error.to_string())?;
-        let tree = Tree::of(&root);
-        if let Some(line) = tree.unsafe_slice() {
-            return Err(format!(
-                "line {line}: a slice with a negative step, of which only messages[::-1] is supported"
-            ));
-        }
-        let format = format::detect(&tree);
-        let mut environment = Environment::new();
-        environment.set_syntax(syntax);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_fuel(Some(TEMPLATE_FUEL));
-        python::install(&mut environment);
-        environment.add_function("raise_exception", |_: Value| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, "the template raised an exception"))
-        });
-        environment.add_function("strftime_now", |_: Value| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, "the template asks for the time"))
-        });
-        environment.add_template_owned(NAME, source.to_owned()).map_err(|error| error.to_string())?;
-        Ok(Self { environment, special_tokens: special_tokens.clone(), format })
+    ///
+    /// # Errors
+    /// What is wrong with it and where, or what of jinja2 it uses that is not supported.
+    pub fn new(
+        source: &str,
+        special_tokens: &BTreeMap<String, String>,
+        rules: &ChatRules,
+    ) -> Result<Self, String> {
+        let compiled = Compiled::new(source, rules)?;
+        Ok(Self { compiled, special_tokens: special_tokens.clone(), rules: rules.clone() })
     }
 
-    /// Renders a chat. Errors of the template, its own exceptions among them, are [`PassReason::TemplateError`]:
-    /// vLLM answers them with status 400.
-    pub fn render(&self, chat: &Chat) -> Result<String, Pass> {
-        let messages = format::shape(&chat.messages, self.format);
-        let tokens =
-            self.special_tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
-        // Later ones win, as the arguments of vLLM's call win over special tokens. Tools and documents are None for a
-        // request without them, not undefined.
-        let variables = tokens
-            .chain([
-                ("messages", Value::from(Serde(&messages))),
-                ("tools", Value::from(())),
-                ("documents", Value::from(())),
-                ("add_generation_prompt", Value::from(chat.add_generation_prompt)),
-            ])
-            .collect::<BTreeMap<_, _>>();
-        self.environment
-            .get_template(NAME)
-            .and_then(|template| template.render(Value::from(variables)))
-            .map_err(|error| failure(&error))
+    /// Renders a chat at a time of day; without one, templates that ask for it fail.
+    ///
+    /// # Errors
+    /// Errors of the template, its own exceptions among them, which vLLM answers with status 400; and what is not known
+    /// here, or takes too long. The message may quote the chat: [`Fail::pass`] does not.
+    pub fn render(&self, chat: &request::Chat, now: Option<LocalTime>) -> Result<Rendered, Box<Fail>> {
+        if chat.tool_choice == ToolChoice::Parsed && self.rules.refuses_tool_calls {
+            return Err(raise("the server does not parse tool calls"));
+        }
+        let Some(source) = &chat.template else { return self.render_with(&self.compiled, chat, now) };
+        if !self.rules.trust_request_chat_template {
+            return Err(raise("Refused request with untrusted chat template."));
+        }
+        let compiled = Compiled::new(source, &self.rules).map_err(raise)?;
+        self.render_with(&compiled, chat, now)
+    }
+
+    fn render_with(
+        &self,
+        compiled: &Compiled,
+        chat: &request::Chat,
+        now: Option<LocalTime>,
+    ) -> Result<Rendered, Box<Fail>> {
+        let has_media = chat.messages.iter().any(|message| match &message.content {
+            request::Content::Parts(parts) => parts.iter().any(|part| matches!(part, Part::Media { .. })),
+            request::Content::Text(_) => false,
+        });
+        if has_media && compiled.format == ContentFormat::String {
+            return self.certain_prefix(compiled, chat, now);
+        }
+        let text = self.text(compiled, chat, now, Media::Kept)?;
+        if !has_media {
+            return Ok(Rendered { certain: text.len(), text });
+        }
+        // The template gets what vLLM's gets, so the text is the same; but what stands for a medium in it becomes
+        // other tokens. It comes in where the text would differ without media.
+        let without = self.text(compiled, chat, now, Media::Replaced)?;
+        let same = text.bytes().zip(without.bytes()).take_while(|(a, b)| a == b).count();
+        let same = text.get(..floor(&text, same)).unwrap_or_default();
+        // A token for a medium may swallow white space before it.
+        Ok(Rendered { certain: same.trim_end().len(), text })
+    }
+
+    /// The text up to the first message whose content is not known, for a template that prints contents as they are.
+    fn certain_prefix(
+        &self,
+        compiled: &Compiled,
+        chat: &request::Chat,
+        now: Option<LocalTime>,
+    ) -> Result<Rendered, Box<Fail>> {
+        let outcome = self.text(compiled, chat, now, Media::Kept);
+        match outcome {
+            Err(fail) if fail.kind == FailKind::Cut => {
+                let text = fail.message;
+                Ok(Rendered { certain: text.trim_end().len(), text })
+            }
+            Err(fail) => Err(fail),
+            Ok(_) => Err(refuse("a message with media that is not printed")),
+        }
+    }
+
+    fn text(
+        &self,
+        compiled: &Compiled,
+        chat: &request::Chat,
+        now: Option<LocalTime>,
+        media: Media,
+    ) -> Outcome<String> {
+        let entries = chat::messages(&chat.messages, compiled.format, compiled.knows_developer, media)?;
+        let (entries, continued) = match chat.continue_final_message {
+            true => continued(entries, compiled)?,
+            false => (entries, None),
+        };
+        let messages = entries.into_iter().map(Entry::value).collect::<Outcome<Vec<_>>>()?;
+        let variables = self.variables(compiled, chat, messages)?;
+        let mut interpreter = Interpreter::new(&variables, now, TEMPLATE_FUEL, TEMPLATE_OUTPUT_BYTES_MAX);
+        let text = interpreter.run(&compiled.body, &compiled.scope, compiled.slots)?;
+        match continued {
+            Some(last) => cut_at_tag(text, &last),
+            None => Ok(text),
+        }
+    }
+
+    /// Special tokens, then the server's own variables, then the request's: later ones win, but null and "auto" count as
+    /// not given.
+    fn variables<'a>(
+        &'a self,
+        compiled: &Compiled,
+        chat: &'a request::Chat,
+        messages: Vec<Value<'a>>,
+    ) -> Outcome<BTreeMap<&'a str, Value<'a>>> {
+        let tokens = self.special_tokens.iter();
+        let mut variables: BTreeMap<&str, Value<'_>> =
+            tokens.map(|(name, text)| (name.as_str(), Value::Str(Text::Borrowed(text)))).collect();
+        let without = chat.tool_choice == ToolChoice::None && self.rules.exclude_tools_when_none;
+        let mut tools = chat.tools.as_ref().filter(|_| !without);
+        let mut documents = None;
+        let given = |value: &serde_json::Value| !value.is_null() && value != "auto";
+        for kwargs in [&self.rules.template_kwargs, &chat.variables] {
+            for (name, value) in kwargs.iter().filter(|(_, value)| given(value)) {
+                match name.as_str() {
+                    "tools" => tools = Some(value),
+                    "documents" => documents = Some(value),
+                    "tokenize" | "return_assistant_tokens_mask" if value == false => {}
+                    "tokenize" | "return_assistant_tokens_mask" | "chat_template" => {
+                        return Err(refuse("variables that change how a template is applied"));
+                    }
+                    name if GIVEN_TWICE.contains(&name) => {
+                        return Err(raise("got multiple values for a keyword argument"));
+                    }
+                    name if NO_VARIABLES.contains(&name) || scope::GLOBALS.contains(&name) => {}
+                    name if !compiled.free.contains(name) => {}
+                    name => drop(variables.insert(name, chat::of_json(value)?)),
+                }
+            }
+        }
+        let objects = |list: &serde_json::Value| {
+            list.as_array().is_some_and(|items| items.iter().all(serde_json::Value::is_object))
+        };
+        let documents = chat.documents.as_ref().or(documents);
+        if [tools, documents].into_iter().flatten().any(|list| !objects(list)) {
+            return Err(raise("tools and documents should be lists of dicts"));
+        }
+        let list = |list: Option<&'a serde_json::Value>| list.map_or(Ok(Value::None), chat::of_json);
+        variables.insert("messages", Value::list(messages));
+        variables.insert("tools", list(tools)?);
+        variables.insert("documents", list(documents)?);
+        variables.insert("add_generation_prompt", Value::Bool(chat.add_generation_prompt));
+        Ok(variables)
     }
 }
 
-/// What may be told of a template error. Its text may quote the prompt, so only kind and line are.
-fn failure(error: &Error) -> Pass {
-    let line = error.line().map_or(String::new(), |line| format!(" in line {line}"));
-    Pass::new(PassReason::TemplateError, format!("{}{line}", error.kind()))
+impl Compiled {
+    fn new(source: &str, rules: &ChatRules) -> Result<Self, String> {
+        if source.len() > TEMPLATE_BYTES_MAX {
+            return Err(format!("the template is longer than {TEMPLATE_BYTES_MAX} bytes"));
+        }
+        let mut body = parser::parse(source)?;
+        let format = match rules.content_format {
+            definition::ContentFormat::Auto => content::detect(&body),
+            definition::ContentFormat::String => ContentFormat::String,
+            definition::ContentFormat::OpenAi => ContentFormat::Parts,
+        };
+        let resolved = scope::resolve(&mut body)?;
+        Ok(Self {
+            body,
+            scope: resolved.scope,
+            slots: resolved.slots,
+            free: resolved.free,
+            format,
+            knows_developer: source.contains("\"developer\"") || source.contains("'developer'"),
+            mentions_content: source.contains("content"),
+        })
+    }
+}
+
+impl Fail {
+    /// What may be told of it: its kind and line. Its message may quote the prompt.
+    pub fn pass(&self) -> Pass {
+        let reason = match self.kind {
+            FailKind::Raised => PassReason::TemplateError,
+            FailKind::Unsupported | FailKind::Cut => PassReason::TemplateUnsupported,
+            FailKind::Fuel | FailKind::Output => PassReason::TemplateLimit,
+        };
+        let line = if self.line == 0 { String::new() } else { format!(" in line {}", self.line) };
+        Pass::new(reason, format!("{}{line}", self.kind.label()))
+    }
+}
+
+/// Marks the end of the last message's text, and answers that text.
+fn continued<'a>(
+    mut entries: Vec<Entry<'a>>,
+    compiled: &Compiled,
+) -> Outcome<(Vec<Entry<'a>>, Option<Text<'a>>)> {
+    let Some(last) = entries.last_mut() else { return Ok((entries, None)) };
+    if !compiled.mentions_content {
+        return Err(raise(
+            "continue_final_message: \"content\" is not an accepted field in the chat_template",
+        ));
+    }
+    let tagged = |text: &Text<'_>| Value::text([text.as_str(), CONTINUE_TAG].concat());
+    let found = match &last.content {
+        Value::Unknown(_) => return Ok((entries, None)),
+        Value::Str(text) => {
+            let text = text.clone();
+            last.content = tagged(&text);
+            text
+        }
+        Value::List(parts) => {
+            let mut parts = parts.to_vec();
+            let text = parts.iter_mut().rev().find_map(|part| {
+                let Value::Dict(dict) = part else { return None };
+                let text = dict.get_str("text")?.clone();
+                let entries = dict.entries().iter().map(|(key, value)| match (key.as_str(), value) {
+                    (Some("text"), Value::Str(text)) => (key.clone(), tagged(text)),
+                    _ => (key.clone(), value.clone()),
+                });
+                *part = Value::Dict(value::Dict::of(entries.collect()).into());
+                Some(text)
+            });
+            let Some(Value::Str(text)) = text else {
+                return Err(raise(
+                    "continue_final_message is set but we could not find any text to continue in the final message!",
+                ));
+            };
+            last.content = Value::list(parts);
+            text
+        }
+        _ => {
+            return Err(raise(
+                "continue_final_message is set but the final message has no \"content\" to continue!",
+            ));
+        }
+    };
+    Ok((entries, Some(found)))
+}
+
+/// The text before the tag of the message that is continued.
+fn cut_at_tag(mut text: String, last: &Text<'_>) -> Outcome<String> {
+    let trimmed = CONTINUE_TAG.trim_end();
+    let last = last.as_str().trim_matches(python::is_space);
+    let Some(at) = text.rfind(trimmed).filter(|_| text.contains(last)) else {
+        return Err(raise(
+            "continue_final_message is set but the final message does not appear in the chat after applying the chat template!",
+        ));
+    };
+    let kept = text.get(at..).is_some_and(|tail| tail.starts_with(CONTINUE_TAG));
+    text.truncate(at);
+    if !kept {
+        text.truncate(text.trim_end_matches(python::is_space).len());
+    }
+    Ok(text)
+}
+
+/// The last boundary of a character at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }

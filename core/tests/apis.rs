@@ -24,10 +24,17 @@ fn models() -> [(&'static str, Model); 2] {
     ]
 }
 
-fn tokens(model: &Model, api: Api, body: &Value) -> Result<Vec<u32>, Pass> {
-    let request = request::parse(api, body.to_string().as_bytes())?;
+/// A request with its name; as it was sent, for some of its numbers would not survive a parser.
+#[derive(serde::Deserialize)]
+struct Sent {
+    body: Box<serde_json::value::RawValue>,
+}
+
+fn tokens(model: &Model, api: Api, row: &str) -> Result<Vec<u32>, Pass> {
+    let sent: Sent = serde_json::from_str(row).unwrap();
+    let request = request::parse(api, sent.body.get().as_bytes())?;
     model.definition().adapter_for(request.model.as_deref())?;
-    model.tokens(&request).map(|encoded| encoded.ids)
+    model.tokens(&request, None).map(|encoded| encoded.ids)
 }
 
 /// Runs all rows. `passed_max`: how many may pass here that vLLM takes. `taken`: those that vLLM refuses and that have
@@ -36,9 +43,10 @@ fn run(api: Api, rows: &str, passed_max: usize, taken: &[&str]) {
     let mut outcomes = BTreeMap::<&str, BTreeSet<String>>::new();
     let mut different = Vec::new();
     for (template, model) in models() {
-        for row in rows.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        for line in rows.lines() {
+            let row: Value = serde_json::from_str(line).unwrap();
             let (id, answer) = (row["id"].as_str().unwrap().to_owned(), &row[template]);
-            let outcome = match (tokens(&model, api, &row["body"]), answer["status"].as_u64().unwrap()) {
+            let outcome = match (tokens(&model, api, line), answer["status"].as_u64().unwrap()) {
                 (Ok(ids), 200) => {
                     let wanted: Vec<u32> = serde_json::from_value(answer["token_ids"].clone()).unwrap();
                     if ids != wanted {
@@ -64,14 +72,25 @@ fn run(api: Api, rows: &str, passed_max: usize, taken: &[&str]) {
     println!("{api:?}: {} equal, {} refused by both", ids("equal").len(), ids("refused by both").len());
 }
 
+/// Refused by the recording's server: its model takes no images, and what `tool_choice` names or a truncated prompt leaves
+/// room for is not looked at here.
+const TAKEN_RESPONSES: [&str; 6] = [
+    "background",
+    "function call output with image",
+    "image",
+    "tool custom with grammar",
+    "tool_choice named, unknown",
+    "truncation auto, too long, no output limit",
+];
+
 #[test]
 fn messages_equal_vllms() {
-    run(Api::Messages, include_str!("data/apis/messages.jsonl"), 46, &[]);
+    run(Api::Messages, include_str!("data/apis/messages.jsonl"), 46, &["image", "tool result with image"]);
 }
 
 #[test]
 fn responses_equal_vllms() {
-    run(Api::Responses, include_str!("data/apis/responses.jsonl"), 56, &["background"]);
+    run(Api::Responses, include_str!("data/apis/responses.jsonl"), 56, &TAKEN_RESPONSES);
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn model(change: impl FnOnce(&mut ModelDefinition)) -> Model {
 }
 
 fn completion(model: &Model, body: Value) -> Result<PromptKeys, Pass> {
-    model.keys(&parse(Api::Completions, body.to_string().as_bytes())?)
+    model.keys(&parse(Api::Completions, body.to_string().as_bytes())?, None)
 }
 
 #[track_caller]
@@ -81,7 +81,7 @@ fn a_chat_needs_a_template() {
     let definition = common::small_model().definition().clone();
     let model = Model::load(definition, common::small_tokenizer(), None).unwrap();
     let body = br#"{"messages": [{"role": "user", "content": "x"}]}"#;
-    passes(model.keys(&parse(Api::ChatCompletions, body).unwrap()), PassReason::NoTemplate);
+    passes(model.keys(&parse(Api::ChatCompletions, body).unwrap(), None), PassReason::NoTemplate);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn an_empty_encoding_passes() {
     let definition = common::small_model().definition().clone();
     let model = Model::load(definition, common::small_tokenizer(), Some("{{ messages[0].content | trim }}"));
     let body = br#"{"messages": [{"role": "user", "content": " \n "}]}"#;
-    passes(model.unwrap().keys(&parse(Api::ChatCompletions, body).unwrap()), PassReason::EmptyPrompt);
+    passes(model.unwrap().keys(&parse(Api::ChatCompletions, body).unwrap(), None), PassReason::EmptyPrompt);
 }
 
 #[test]

@@ -1,31 +1,48 @@
 //! The template engine against what Python's jinja2 does, and the form in which a template gets content.
 #![cfg(not(target_arch = "wasm32"))]
 
+mod common;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use warmpath_core::pass::{Pass, PassReason};
-use warmpath_core::request::Chat;
-use warmpath_core::template::Template;
+use warmpath_core::definition::ChatRules;
+use warmpath_core::pass::PassReason;
+use warmpath_core::request::{self, Api, Chat, Prompt};
+use warmpath_core::template::{Fail, FailKind, LocalTime, Rendered, Template};
 
-fn render_chat(source: &str, messages: Value) -> Result<String, Pass> {
+/// The clock of the recorded renderings: 2025-07-04 13:05:09.
+const CLOCK: i64 = 1_751_634_309;
+
+fn chat(body: &Value) -> Chat {
+    let request = request::parse(Api::ChatCompletions, body.to_string().as_bytes()).unwrap();
+    let Prompt::Chat(chat) = request.prompt else { panic!("no chat: {body}") };
+    *chat
+}
+
+fn render_with(source: &str, body: &Value, settings: &ChatRules) -> Result<Rendered, Box<Fail>> {
     let tokens = BTreeMap::from([
         ("bos_token".to_owned(), "<s>".to_owned()),
         // The arguments of the call win.
         ("add_generation_prompt".to_owned(), "overridden".to_owned()),
     ]);
-    let Value::Array(messages) = messages else { panic!("no list") };
-    let chat = Chat { messages, add_generation_prompt: true, add_special_tokens: false };
-    Template::new(source, &tokens).unwrap().render(&chat)
+    Template::new(source, &tokens, settings).unwrap().render(&chat(body), Some(LocalTime::at(CLOCK, 0)))
 }
 
-fn render(source: &str) -> Result<String, Pass> {
+fn render_body(source: &str, body: &Value) -> Result<String, Box<Fail>> {
+    render_with(source, body, &ChatRules::default()).map(|rendered| rendered.text)
+}
+
+fn render_chat(source: &str, messages: Value) -> Result<String, Box<Fail>> {
+    render_body(source, &json!({"messages": messages}))
+}
+
+fn render(source: &str) -> Result<String, Box<Fail>> {
     render_chat(source, json!([{"role": "user", "content": "\u{1c}\u{a0} Hé <b>\n"}]))
 }
 
-#[track_caller]
-fn fails(outcome: Result<String, Pass>) {
-    assert_eq!(outcome.unwrap_err().reason, PassReason::TemplateError);
+fn error(source: &str) -> String {
+    Template::new(source, &BTreeMap::new(), &ChatRules::default()).err().unwrap_or_else(|| panic!("{source}"))
 }
 
 /// Expected values were printed by jinja2 3.1.6 in the environment that transformers makes.
@@ -52,71 +69,83 @@ fn values_are_spelled_as_in_python() {
 }
 
 #[test]
-fn what_python_would_print_otherwise_is_refused() {
+fn what_is_not_known_exactly_is_refused() {
     for source in [
-        "{{ messages }}",
-        "{{ messages[0] }}",
-        "{{ 1.5 }}",
-        "{{ [1] | string }}",
-        "{{ 1e30 | tojson }}",
-        "{{ nothing | tojson }}",
-        "{{ messages | tojson(indent=2) }}",
-        "{{ messages[0].content.title() }}",
-        "{{ messages[0].content | capitalize }}",
-        "{{ messages[0].content.split() }}",
-        "{{ messages[0].content.isalpha() }}",
-        // Errors in Python as well.
-        "{{ nothing.attribute }}",
-        "{{ 'a' + none }}",
-        "{{ messages.append(1) }}",
-        "{{ raise_exception('no') }}",
-        // There is no clock.
-        "{{ strftime_now('%d %b %Y') }}",
+        // Addresses, random text, orders that are Python's own.
+        "{{ messages[0].content.strip }}",
+        "{{ messages | map(attribute='role') }}",
+        "{{ lipsum() }}",
+        "{{ [1, 2] | random }}",
+        // Unicode tables that are not here.
+        "{{ 'é'.isalpha() }}",
+        "{{ 'ǆ' | capitalize }}",
+        "{{ 9223372036854775807 + 1 }}",
+        "{{ ('<' | escape) + '<' }}",
+        "{{ messages.__class__ }}",
     ] {
-        fails(render(source));
+        let fail = render(source).unwrap_err();
+        assert_eq!(
+            (fail.kind, fail.pass().reason),
+            (FailKind::Unsupported, PassReason::TemplateUnsupported),
+            "{fail}"
+        );
     }
-    assert_eq!(render("{{ strftime_now is defined }}").unwrap(), "True");
 }
 
 #[test]
-fn errors_say_where_and_nothing_of_the_text() {
-    let pass = render("\n\n{{ raise_exception(messages[0].content) }}").unwrap_err();
-    assert_eq!(pass.to_string(), "template_error: invalid operation in line 3");
+fn a_rendering_without_a_clock_cannot_tell_the_time() {
+    let template =
+        Template::new("{{ strftime_now('%H') }}", &BTreeMap::new(), &ChatRules::default()).unwrap();
+    let chat = chat(&json!({"messages": [{"role": "user", "content": "x"}]}));
+    assert_eq!(template.render(&chat, None).unwrap_err().kind, FailKind::Unsupported);
+    let at = |offset| template.render(&chat, Some(LocalTime::at(CLOCK, offset))).unwrap().text;
+    assert_eq!((at(0).as_str(), at(-5 * 3600).as_str()), ("13", "08"));
+}
+
+#[test]
+fn passes_say_where_and_nothing_of_the_text() {
+    let fail = render("\n\n{{ raise_exception(messages[0].content) }}").unwrap_err();
+    assert!(fail.message.contains("Hé"));
+    assert_eq!(fail.pass().to_string(), "template_error: an exception in line 3");
 }
 
 #[test]
 fn a_template_that_does_not_parse_is_not_loaded() {
-    let error = Template::new("{% for %}", &BTreeMap::new()).err().unwrap();
-    assert!(error.contains("syntax error") && error.contains("chat_template:1"), "{error}");
-}
-
-/// The engine panics at `''[::-1]`; in a filter that would end the VM.
-#[test]
-fn slices_that_may_go_backwards_over_nothing_are_not_loaded() {
+    assert!(error("{% for %}").contains("syntax error: line 1"), "{}", error("{% for %}"));
     for source in [
-        "{{ messages[0].content[::-1] }}",
-        "{% for m in messages[1:][::-1] %}{% endfor %}",
-        "{{ messages[3:1:-1] | length }}",
-        "{% set step = -1 %}{{ bos_token[::step] }}",
-        "{% set messages = [] %}{{ messages[::-1] | length }}",
-        "{% macro m(messages) %}{{ messages[::-1] | length }}{% endmacro %}{{ m([]) }}",
-        "{% if x[::-1] %}{% endif %}",
-        "{% macro m(a=x[::-1]) %}{% endmacro %}",
+        "{% include 'x' %}",
+        "{% block a %}{% endblock %}",
+        "{% do x.append(1) %}",
+        "{% break %}",
+        "{{ self.x }}",
     ] {
-        let error = Template::new(source, &BTreeMap::new()).err().unwrap_or_else(|| panic!("{source}"));
-        assert!(error.contains("line 1: a slice with a negative step"), "{error}");
+        error(source);
     }
-    let messages = json!([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]);
-    let source = "{% for m in messages[::-1] %}{{ m.content }}{% endfor %}{{ messages[::2] | length }}";
-    assert_eq!(render_chat(source, messages).unwrap(), "ba1");
+    error(&"{% if x %}".repeat(200));
+    error(&format!("{{{{ {}1{} }}}}", "(".repeat(200), ")".repeat(200)));
+    error(&format!("{{{{ 1{} }}}}", " + 1".repeat(1000)));
 }
 
 #[test]
-fn a_template_that_runs_on_is_stopped() {
-    let source = "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}";
-    let pass = render(source).unwrap_err();
-    assert_eq!(pass.reason, PassReason::TemplateError);
-    assert!(pass.detail.contains("fuel"), "{pass}");
+fn bombs_are_stopped() {
+    for source in [
+        "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}",
+        "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}",
+        "{{ 'x' * 100000000 }}",
+        "{{ [0] * 100000000 }}",
+        "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "{% set ns = namespace(s=['x']) %}{% for i in range(64) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
+        "{% set x = 'ab' * 100000 %}{{ x | replace('', x) }}",
+        "{% set x = 'ab' * 100000 %}{{ x.join(range(1000) | map('string')) }}",
+        "{% for a in range(1000) %}{{ 'x' * 100000 }}{% endfor %}",
+        "{{ 'x'.ljust(1000000000) }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ {'a': 1} | tojson(indent=1000000000) }}",
+    ] {
+        let fail = render(source).unwrap_err();
+        let bounded = [FailKind::Fuel, FailKind::Output, FailKind::Unsupported];
+        assert!(bounded.contains(&fail.kind), "{source}: {fail}");
+    }
 }
 
 /// What `source` sees of three messages: whether content is a string, and how long it is.

@@ -53,8 +53,8 @@ fn prompts_equal_the_reference() {
         let api = Api::from_path(vector["path"].as_str().unwrap()).unwrap();
         let request = request::parse(api, vector["body"].to_string().as_bytes()).unwrap();
         let tokens: Vec<u32> = serde_json::from_value(vector["tokens"].clone()).unwrap();
-        assert_eq!(model.tokens(&request).unwrap().ids, tokens, "{name}");
-        let prompt = model.keys(&request).unwrap();
+        assert_eq!(model.tokens(&request, None).unwrap().ids, tokens, "{name}");
+        let prompt = model.keys(&request, None).unwrap();
         assert_eq!(prompt.token_count, tokens.len(), "{name}");
         assert_eq!(prompt.keys, keys(&vector["keys"]), "{name}");
     }
@@ -74,7 +74,7 @@ fn bad_input_passes() {
         (r#"{"prompt": "x", "max_tokens": 18446744073709551615}"#, "invalid_field"),
     ] {
         let outcome =
-            request::parse(Api::Completions, body.as_bytes()).and_then(|request| model.keys(&request));
+            request::parse(Api::Completions, body.as_bytes()).and_then(|request| model.keys(&request, None));
         assert_eq!(outcome.unwrap_err().reason.label(), reason, "{body}");
     }
 }

@@ -128,7 +128,7 @@ fn load(files: &ModelFiles) -> Result<Model> {
 
 fn tokens(model: &Model, body: &serde_json::Value) -> Result<Vec<u32>> {
     request::parse(Api::ChatCompletions, body.to_string().as_bytes())
-        .and_then(|request| Ok(model.tokens(&request)?.ids))
+        .and_then(|request| Ok(model.tokens(&request, None)?.ids))
         .map_err(|pass| anyhow!("a request of the demo would not be keyed: {pass:?}"))
 }
 

@@ -4,7 +4,7 @@
 //! expect. The phases of [`Stream`] keep every call to where Envoy allows it; the Results here cover the rest.
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -122,6 +122,11 @@ impl Host for Envoy {
     fn now(&self) -> Duration {
         static START: OnceLock<Instant> = OnceLock::new();
         START.get_or_init(Instant::now).elapsed()
+    }
+
+    fn unix_seconds(&self) -> i64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or_default()
     }
 
     fn plugin_configuration(&self) -> HostResult<Vec<u8>> {

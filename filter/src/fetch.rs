@@ -337,7 +337,7 @@ fn warm_up(model: &Model) {
     let chat = br#"{"messages":[{"role":"system","content":"You are 1 helpful assistant."},{"role":"user","content":"Hello, how are you?"}]}"#;
     let text = br#"{"prompt":"The quick brown fox, 12 of them, can't jump over the lazy dog.\n"}"#;
     for (api, body) in [(Api::ChatCompletions, &chat[..]), (Api::Completions, &text[..])] {
-        let keyed = request::parse(api, body).and_then(|request| model.keys(&request));
+        let keyed = request::parse(api, body).and_then(|request| model.keys(&request, None));
         if let Err(pass) = keyed {
             log::debug!("warming up: {pass}");
         }

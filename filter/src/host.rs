@@ -47,6 +47,9 @@ pub trait Host {
     /// Monotonic time since some fixed moment.
     fn now(&self) -> Duration;
 
+    /// Seconds since 1970 in UTC, for chat templates that print the time.
+    fn unix_seconds(&self) -> i64;
+
     /// The plugin configuration's bytes.
     fn plugin_configuration(&self) -> HostResult<Vec<u8>>;
     /// Asks for `on_tick` every `period`.

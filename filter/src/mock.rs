@@ -126,6 +126,10 @@ fn first(bytes: &[u8], count: usize) -> Vec<u8> {
 }
 
 impl Host for MockHost {
+    fn unix_seconds(&self) -> i64 {
+        1_751_634_309
+    }
+
     fn now(&self) -> Duration {
         self.now.get()
     }

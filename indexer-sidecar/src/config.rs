@@ -261,6 +261,7 @@ impl ModelConfig {
             template_kwargs: self.chat_template_kwargs.clone(),
             content_format: self.chat_template_content_format,
             exclude_tools_when_none: self.exclude_tools_when_tool_choice_none,
+            ..ChatRules::default()
         }
     }
 

@@ -175,7 +175,7 @@ fn keys_of(text: &str) -> Vec<u64> {
     let tokenizer = Box::new(HfTokenizer::from_json(&tokenizer).unwrap());
     let model = Model::load(definition, tokenizer, Some(&template)).unwrap();
     let request = body::parse(Api::ChatCompletions, text.as_bytes()).unwrap();
-    model.keys(&request).unwrap().keys.iter().map(|key| key.0).collect()
+    model.keys(&request, None).unwrap().keys.iter().map(|key| key.0).collect()
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use hashbrown::HashMap;
@@ -107,7 +108,7 @@ impl PodModel {
     /// body's raw text: a model server serves such requests, and so does this one.
     pub fn tokens(&self, api: Api, body: &Value) -> Result<Vec<u32>, Pass> {
         let parsed = request::parse(api, &serde_json::to_vec(body).unwrap_or_default());
-        match parsed.and_then(|request| self.model.tokens(&request)) {
+        match parsed.and_then(|request| self.model.tokens(&request, unix_seconds())) {
             Err(pass) if !is_client_error(pass.reason) => self.raw_tokens(raw_text(body)),
             result => Ok(result?.ids),
         }
@@ -125,13 +126,23 @@ fn is_client_error(reason: PassReason) -> bool {
     matches!(reason, MalformedJson | InvalidField | EmptyPrompt | PromptTooLong | UnknownModel)
 }
 
+/// The time for chat templates that print it.
+fn unix_seconds() -> Option<i64> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_secs()).ok()
+}
+
 fn encode(model: &Model, text: String) -> Result<Vec<u32>, Pass> {
-    let encoded = model.tokens(&Request {
-        model: None,
-        prompt: Prompt::Text { text, add_special_tokens: false },
-        cache_salt: None,
-        output_tokens_max: None,
-    })?;
+    let encoded = model.tokens(
+        &Request {
+            model: None,
+            prompt: Prompt::Text { text, add_special_tokens: false },
+            truncation: None,
+            cache_salt: None,
+            output_tokens_max: None,
+        },
+        None,
+    )?;
     Ok(encoded.ids)
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn chat(load: Load, files: &[String]) -> Result<()> {
         for name in ["new_turn", "repeat"] {
             let (request, parse) = timed(|| request::parse(Api::ChatCompletions, body.as_bytes()));
             let request: Request = request?;
-            let (keys, ms) = timed(|| model.keys(&request));
+            let (keys, ms) = timed(|| model.keys(&request, None));
             let keys = keys?;
             // The first body is all new.
             let name = if turn == 0 && name == "new_turn" { "first" } else { name };
@@ -76,13 +76,15 @@ pub(crate) fn chat(load: Load, files: &[String]) -> Result<()> {
 /// A template and the body of a chat: parsing and rendering.
 pub(crate) fn render(_: Load, files: &[String]) -> Result<()> {
     let [template, body] = files else { anyhow::bail!("a template and a body") };
-    let template = Template::new(&read(template)?, &BTreeMap::new()).map_err(anyhow::Error::msg)?;
+    let template = Template::new(&read(template)?, &BTreeMap::new(), &warmpath_core::definition::ChatRules::default()).map_err(anyhow::Error::msg)?;
     let body = read(body)?;
     for _ in 0..10 * REPEATS {
         let (text, ms) = timed(|| {
             let request = request::parse(Api::ChatCompletions, body.as_bytes())?;
             match &request.prompt {
-                Prompt::Chat(chat) => template.render(chat),
+                Prompt::Chat(chat) => {
+                    template.render(chat, None).map(|rendered| rendered.text).map_err(|fail| fail.pass())
+                }
                 _ => Ok(String::new()),
             }
         });
@@ -127,7 +129,7 @@ pub(crate) fn memory(load: Load, files: &[String]) -> Result<()> {
         let body = fs::read(body).with_context(|| format!("reading {body}"))?;
         let request = request::parse(Api::Completions, &body)?;
         report("memory_body", body.len() as f64, "bytes");
-        model.keys(&request)?;
+        model.keys(&request, None)?;
         Ok(())
     };
     keyed(&first)?;

@@ -1,55 +1,77 @@
 //! `/v1/chat/completions`.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::fields::Fields;
+use super::message::read_message;
 use super::{
-    BILLING_HEADER, Chat, Prompt, Request, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached,
-    unsupported,
+    Chat, Prompt, Request, ToolChoice, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached,
+    truncation, unsupported,
 };
 use crate::pass::{Pass, PassReason};
 
-/// Fields of vLLM's `ChatCompletionRequest` that change the prompt and are not modelled.
-const UNSUPPORTED: [&str; 9] = [
-    // Written into the prompt by the template.
-    "tools",
-    "documents",
-    // A template variable, and sets another one (`enable_thinking`).
-    "reasoning_effort",
-    // A template of the request's own; an error unless the server trusts requests.
-    "chat_template",
-    // Cuts the prompt; on which side depends on `truncation_side` and the tokenizer. That field alone does nothing.
-    "truncate_prompt_tokens",
-    // Decide how many tokens a picture or a film becomes.
-    "mm_processor_kwargs",
-    "media_io_kwargs",
+/// Fields that change the prompt and are not modelled.
+const UNSUPPORTED: [&str; 2] = [
     // Not in vLLM's type today; embeddings instead of tokens wherever it is known.
     "prompt_embeds",
     // Written into the prompt by the tool templates of older servers.
     "functions",
 ];
 
-/// Keys of a message that reach the prompt and are not modelled.
-const UNSUPPORTED_IN_MESSAGE: [&str; 4] = [
-    // Both are the template's `reasoning` and `reasoning_content`.
-    "reasoning",
-    "reasoning_content",
-    // Goes to the template as it is.
-    "task",
-    // Tools of a developer message.
-    "tools",
-];
+/// Values of `reasoning_effort`.
+const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
-/// Keys that a text part may have. `cache_control` says nothing about the prompt, but a template could print it.
-const PART_KEYS: [&str; 3] = ["type", "text", "cache_control"];
+/// Who wrote the messages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The request: the API's types read them.
+    Request,
+    /// The server, of another API's items: no type reads them again.
+    Server,
+}
 
 pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
+    read_from(fields, Origin::Request)
+}
+
+pub(super) fn read_from(fields: &mut Fields, origin: Origin) -> Result<Request, Pass> {
     fields.refuse(&UNSUPPORTED)?;
     refuse_forwarded_ids(fields)?;
-    refuse_uncached(fields, false)?;
-    refuse_settings(fields)?;
+    // With `echo` the prompt's log probabilities are asked for, be it none of them.
+    refuse_uncached(fields, fields.bool("echo", false)?)?;
+    let limit = fields.count("max_completion_tokens")?;
+    let output_tokens_max = limit.or(fields.count("max_tokens")?);
+    Ok(Request {
+        truncation: truncation(fields)?,
+        model: fields.string("model")?,
+        cache_salt: cache_salt(fields)?,
+        output_tokens_max,
+        prompt: Prompt::Chat(Box::new(read_chat(fields, origin)?)),
+    })
+}
+
+fn read_chat(fields: &mut Fields, origin: Origin) -> Result<Chat, Pass> {
+    let (tools, tool_choice) = read_tools(fields)?;
     let add_generation_prompt = fields.bool("add_generation_prompt", true)?;
-    let add_special_tokens = fields.bool("add_special_tokens", false)?;
+    let continue_final_message = fields.bool("continue_final_message", false)?;
+    if continue_final_message && add_generation_prompt {
+        return Err(invalid("continue_final_message", "possible without add_generation_prompt: false"));
+    }
+    let variables = read_variables(fields)?;
+    Ok(Chat {
+        tools,
+        tool_choice,
+        documents: read_documents(fields)?,
+        variables,
+        template: fields.string("chat_template")?,
+        add_generation_prompt,
+        continue_final_message,
+        add_special_tokens: fields.bool("add_special_tokens", false)?,
+        messages: read_messages(fields, origin)?,
+    })
+}
+
+fn read_messages(fields: &mut Fields, origin: Origin) -> Result<Vec<super::Message>, Pass> {
     let messages = match fields.take("messages") {
         Some(Value::Array(messages)) => messages,
         Some(_) => return Err(invalid("messages", "a list")),
@@ -58,137 +80,111 @@ pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
     if messages.is_empty() {
         return Err(Pass::new(PassReason::EmptyPrompt, "messages: empty"));
     }
-    let messages = messages
-        .into_iter()
-        .enumerate()
-        .map(|(at, message)| read_message(&format!("messages[{at}]"), message))
-        .collect::<Result<_, _>>()?;
-    let limit = fields.count("max_completion_tokens")?;
-    Ok(Request {
-        prompt: Prompt::Chat(Chat { messages, add_generation_prompt, add_special_tokens }),
-        model: fields.string("model")?,
-        cache_salt: cache_salt(fields)?,
-        output_tokens_max: limit.or(fields.count("max_tokens")?),
-    })
+    let read = |(at, message)| read_message(&format!("messages[{at}]"), message, origin);
+    messages.into_iter().enumerate().map(read).collect()
 }
 
-/// Fields that change the prompt only with some of their values.
-fn refuse_settings(fields: &Fields) -> Result<(), Pass> {
-    match fields.get("chat_template_kwargs") {
-        None => {}
-        Some(Value::Object(kwargs)) if kwargs.is_empty() => {}
-        Some(_) => return Err(unsupported("chat_template_kwargs")),
+/// `chat_template_kwargs`, with what `reasoning_effort` adds to them.
+fn read_variables(fields: &mut Fields) -> Result<Map<String, Value>, Pass> {
+    let mut variables = match fields.take("chat_template_kwargs") {
+        None => Map::new(),
+        Some(Value::Object(variables)) => variables,
+        Some(_) => return Err(invalid("chat_template_kwargs", "an object")),
+    };
+    if variables.get("chat_template").is_some_and(|template| !template.is_null()) {
+        return Err(unsupported("chat_template_kwargs.chat_template"));
     }
-    // Cuts the end of the last message off the rendered text.
-    if fields.bool("continue_final_message", false)? {
-        return Err(unsupported("continue_final_message"));
+    if let Some(effort) = fields.string("reasoning_effort")? {
+        if !EFFORTS.contains(&effort.as_str()) {
+            return Err(invalid("reasoning_effort", "one of its values"));
+        }
+        if !variables.contains_key("enable_thinking") {
+            variables.insert("enable_thinking".to_owned(), Value::Bool(effort != "none"));
+        }
+        variables.insert("reasoning_effort".to_owned(), Value::String(effort));
     }
-    // Without tools only "none" is allowed.
-    match fields.get("tool_choice") {
-        None => Ok(()),
-        Some(Value::String(choice)) if choice == "none" => Ok(()),
-        Some(_) => Err(invalid("tool_choice", "\"none\", although there are no tools")),
+    Ok(variables)
+}
+
+fn read_documents(fields: &mut Fields) -> Result<Option<Value>, Pass> {
+    let Some(documents) = fields.take("documents") else { return Ok(None) };
+    let is_text = |document: &Value| {
+        document.as_object().is_some_and(|document| document.values().all(Value::is_string))
+    };
+    match &documents {
+        Value::Array(items) if items.iter().all(is_text) => Ok(Some(documents)),
+        _ => Err(invalid("documents", "a list of objects of strings")),
     }
 }
 
-/// One message as [`Chat::messages`] holds it. Keys unknown to vLLM are dropped, as it does.
-fn read_message(path: &str, message: Value) -> Result<Value, Pass> {
-    let Value::Object(mut message) = message else {
-        return Err(invalid(path, "an object"));
+/// Tools as vLLM writes them again, and what `tool_choice` comes to.
+fn read_tools(fields: &mut Fields) -> Result<(Option<Value>, ToolChoice), Pass> {
+    let tools = match fields.take("tools") {
+        None => None,
+        Some(Value::Array(tools)) if !tools.is_empty() => {
+            let read = |(at, tool)| read_tool(&format!("tools[{at}]"), tool);
+            Some(tools.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?)
+        }
+        Some(_) => return Err(invalid("tools", "a list that is not empty")),
     };
-    let role = match message.get("role") {
-        Some(Value::String(role)) => role.clone(),
-        _ => return Err(invalid(&format!("{path}.role"), "a string")),
-    };
-    // `developer` becomes `system`, and then all system messages are merged, unless the template knows it; other
-    // roles are the template's to judge, and what vLLM does to them is not modelled.
-    if !matches!(role.as_str(), "system" | "user" | "assistant" | "tool") {
-        return Err(Pass::new(
-            PassReason::UnsupportedField,
-            format!("{path}.role: none of system, user, assistant and tool"),
-        ));
-    }
-    let set = |key: &str| message.get(key).is_some_and(|value| !value.is_null());
-    if let Some(key) = UNSUPPORTED_IN_MESSAGE.into_iter().find(|key| set(key)) {
-        return Err(unsupported(&format!("{path}.{key}")));
-    }
-    // An empty list is removed before the template sees it, and so is null.
-    if set("tool_calls") && message.get("tool_calls") != Some(&json!([])) {
-        return Err(unsupported(&format!("{path}.tool_calls")));
-    }
-
-    let content = message.get_mut("content").map(Value::take).unwrap_or_default();
-    let content = read_content(&format!("{path}.content"), &role, content)?;
-    let mut read = Map::new();
-    read.insert("role".to_owned(), Value::String(role.clone()));
-    read.insert("content".to_owned(), content);
-    let rest: &[&str] = if role == "tool" { &["tool_call_id", "name"] } else { &["name"] };
-    for key in rest {
-        match message.get_mut(*key).map(Value::take) {
-            None => {}
-            // vLLM hands a null id on to the template, but no null name.
-            Some(Value::Null) if *key == "name" => {}
-            Some(Value::Null) => {
-                read.insert((*key).to_owned(), Value::Null);
+    let choice = match (fields.or_null("tool_choice"), &tools) {
+        (None, None) => ToolChoice::None,
+        (None, Some(_)) => ToolChoice::Parsed,
+        (Some(Value::Null), _) => ToolChoice::Unset,
+        (Some(Value::String(choice)), _) if choice == "none" => ToolChoice::None,
+        (Some(_), None) => return Err(invalid("tool_choice", "\"none\", although there are no tools")),
+        (Some(Value::String(choice)), _) if matches!(choice.as_str(), "auto" | "required") => {
+            ToolChoice::Parsed
+        }
+        (Some(choice), Some(tools)) => {
+            let name = choice.get("function").and_then(|function| function.get("name"));
+            let known = |tool: &Value| tool.get("function").and_then(|function| function.get("name")) == name;
+            if name.is_none() || !tools.iter().any(known) {
+                return Err(invalid("tool_choice", "a name of one of the tools"));
             }
-            Some(Value::String(text)) => {
-                read.insert((*key).to_owned(), Value::String(text));
-            }
-            Some(_) => return Err(invalid(&format!("{path}.{key}"), "a string")),
+            ToolChoice::Parsed
         }
-    }
-    Ok(Value::Object(read))
-}
-
-fn read_content(path: &str, role: &str, content: Value) -> Result<Value, Pass> {
-    match content {
-        Value::String(text) if role == "system" => {
-            Ok(without_billing_header(text).map_or(Value::Null, Value::String))
-        }
-        Value::String(text) => Ok(Value::String(text)),
-        Value::Array(parts) => {
-            let mut texts = Vec::with_capacity(parts.len());
-            for (at, part) in parts.into_iter().enumerate() {
-                texts.extend(read_part(&format!("{path}[{at}]"), role, part)?);
-            }
-            Ok(Value::Array(texts))
-        }
-        Value::Null if role == "assistant" => Ok(Value::Null),
-        _ => Err(invalid(path, "a string or a list of parts")),
-    }
-}
-
-/// A text part; none where it held nothing but the billing header.
-fn read_part(path: &str, role: &str, part: Value) -> Result<Option<Value>, Pass> {
-    let refuse = || Pass::new(PassReason::UnsupportedContent, format!("{path}: not a plain text part"));
-    let Value::Object(mut part) = part else {
-        return Err(refuse());
     };
-    if part.get("type") != Some(&json!("text")) || part.keys().any(|key| !PART_KEYS.contains(&key.as_str())) {
-        return Err(refuse());
-    }
-    let Some(Value::String(text)) = part.get_mut("text").map(Value::take) else {
-        return Err(refuse());
-    };
-    let text = if role == "system" { without_billing_header(text) } else { Some(text) };
-    Ok(text.map(|text| {
-        let mut read = Map::new();
-        read.insert("type".to_owned(), json!("text"));
-        read.insert("text".to_owned(), Value::String(text));
-        if let Some(control) = part.get_mut("cache_control") {
-            read.insert("cache_control".to_owned(), control.take());
-        }
-        Value::Object(read)
-    }))
+    Ok((tools.map(Value::Array), choice))
 }
 
-/// System text without its billing header line; none where nothing is left.
-fn without_billing_header(text: String) -> Option<String> {
-    if !text.starts_with(BILLING_HEADER) {
-        return Some(text);
+/// `{"type", "function": {"name", "description", "parameters"}}` in this order, with `strict` and `defer_loading` where
+/// they are given; unknown keys are dropped.
+fn read_tool(path: &str, tool: Value) -> Result<Value, Pass> {
+    let Value::Object(mut tool) = tool else { return Err(invalid(path, "an object")) };
+    if tool.get("type").is_some_and(|kind| kind != "function") {
+        return Err(invalid(&format!("{path}.type"), "\"function\""));
     }
-    match text.split_once('\n') {
-        Some((_, rest)) if !rest.is_empty() => Some(rest.to_owned()),
-        _ => None,
+    let Some(Value::Object(mut function)) = tool.remove("function") else {
+        return Err(invalid(&format!("{path}.function"), "an object"));
+    };
+    let flag = |object: &Map<String, Value>, key: &str| match object.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(*value)),
+        Some(_) => Err(invalid(&format!("{path}.{key}"), "true or false")),
+    };
+    let deferred = flag(&tool, "defer_loading")?;
+    let mut take = |key: &str, fits: fn(&Value) -> bool| {
+        let value = function.get_mut(key).map(Value::take).unwrap_or_default();
+        if fits(&value) { Ok(value) } else { Err(invalid(&format!("{path}.function.{key}"), "of its type")) }
+    };
+    let mut written = Map::new();
+    written.insert("name".to_owned(), take("name", Value::is_string)?);
+    written
+        .insert("description".to_owned(), take("description", |value| value.is_string() || value.is_null())?);
+    written
+        .insert("parameters".to_owned(), take("parameters", |value| value.is_object() || value.is_null())?);
+    if let Some(strict) = flag(&function, "strict")? {
+        written.insert("strict".to_owned(), Value::Bool(strict));
     }
+    if let Some(deferred) = flag(&function, "defer_loading")?.or(deferred) {
+        written.insert("defer_loading".to_owned(), Value::Bool(deferred));
+    }
+    let mut tool = Map::new();
+    tool.insert("type".to_owned(), Value::String("function".to_owned()));
+    tool.insert("function".to_owned(), Value::Object(written));
+    if let Some(deferred) = deferred {
+        tool.insert("defer_loading".to_owned(), Value::Bool(deferred));
+    }
+    Ok(Value::Object(tool))
 }

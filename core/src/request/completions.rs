@@ -3,17 +3,17 @@
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::{Prompt, Request, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached, token_ids};
+use super::{
+    Prompt, Request, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached, token_ids, truncation,
+};
 use crate::pass::{Pass, PassReason};
 
 /// Fields of vLLM's `CompletionRequest` that change the prompt and are not modelled.
-const UNSUPPORTED: [&str; 3] = [
+const UNSUPPORTED: [&str; 2] = [
     // Embeddings instead of tokens.
     "prompt_embeds",
     // For models with a fill-in-the-middle rendering; an error for all others.
     "suffix",
-    // Cuts the prompt; on which side depends on `truncation_side` and the tokenizer. That field alone does nothing.
-    "truncate_prompt_tokens",
 ];
 
 /// `max_tokens` where the body has none, or null.
@@ -28,6 +28,7 @@ pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
     let add_special_tokens = fields.bool("add_special_tokens", true)?;
     let prompt = fields.take("prompt").ok_or_else(empty)?;
     Ok(Request {
+        truncation: truncation(fields)?,
         prompt: read_prompt(prompt, add_special_tokens)?,
         model: fields.string("model")?,
         cache_salt: cache_salt(fields)?,

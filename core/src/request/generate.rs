@@ -35,6 +35,7 @@ pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
     }
     Ok(Request {
         prompt: Prompt::Tokens(ids),
+        truncation: None,
         model: fields.string("model")?,
         cache_salt: cache_salt(fields)?,
         output_tokens_max,

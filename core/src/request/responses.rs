@@ -9,6 +9,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::chat::Origin;
 use super::fields::Fields;
 use super::{Request, chat, invalid, object, unsupported};
 use crate::pass::{Pass, PassReason};
@@ -79,7 +80,7 @@ pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
         _ => return Err(invalid("input", "a string or a list of items")),
     }
     body.insert("messages".to_owned(), conversation.messages.into_iter().map(Value::Object).collect());
-    chat::read(&mut Fields::new(body))
+    chat::read_from(&mut Fields::new(body), Origin::Server)
 }
 
 /// Whether a prompt that is too long is cut.

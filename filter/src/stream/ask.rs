@@ -86,7 +86,7 @@ impl Stream {
             return hand_over(definition);
         }
         let before = model.stats();
-        let prompt = model.keys(&request).map_err(unkeyed);
+        let prompt = model.keys(&request, Some(host.unix_seconds())).map_err(unkeyed);
         self.vm.count_caches(host, before, model.stats());
         let prompt = prompt?;
         if !prompt.complete && overflows {

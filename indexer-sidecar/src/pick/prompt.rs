@@ -5,7 +5,7 @@
 //! places.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Semaphore;
 use tonic::Status;
@@ -71,5 +71,7 @@ fn keys(model: &Model, path: &str, body: &[u8]) -> Result<PromptKeys, Pass> {
     let api = Api::from_path(path).ok_or_else(|| {
         Pass::new(PassReason::UnsupportedField, "path: not of an API whose prompts can be keyed")
     })?;
-    model.keys(&request::parse(api, body)?)
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
+    let now = since.and_then(|since| i64::try_from(since.as_secs()).ok());
+    model.keys(&request::parse(api, body)?, now)
 }

@@ -128,7 +128,7 @@ fn tokens(model: &Model, row: &Row) -> Result<Encoded, Pass> {
         }
     };
     model.definition().adapter_for(request.model.as_deref())?;
-    model.tokens(&request)
+    model.tokens(&request, Some(super::CLOCK))
 }
 
 fn compare(row: &Row, ours: Result<Encoded, Pass>) -> Outcome {

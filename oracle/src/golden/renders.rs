@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use warmpath_core::definition::ChatRules;
 use warmpath_core::pass::Pass;
 use warmpath_core::request::{self, Api, Prompt};
-use warmpath_core::template::Template;
+use warmpath_core::template::{LocalTime, Template};
 
 use super::report::sides;
 use super::{FileReport, Outcome, Report};
@@ -85,7 +86,7 @@ impl Templates<'_> {
                 Some(path) => {
                     let source = String::from_utf8(files::read(&path)?)
                         .with_context(|| format!("{} is not UTF-8", path.display()))?;
-                    Template::new(&source, &row.special_tokens)
+                    Template::new(&source, &row.special_tokens, &ChatRules::default())
                         .map_err(|error| format!("the template is refused: {error}"))
                 }
             };
@@ -98,7 +99,10 @@ impl Templates<'_> {
 fn render(template: &Template, body: &str) -> Result<String, Pass> {
     let request = request::parse(Api::ChatCompletions, body.as_bytes())?;
     match request.prompt {
-        Prompt::Chat(chat) => template.render(&chat),
+        Prompt::Chat(chat) => {
+            let now = LocalTime::at(super::CLOCK, 0);
+            template.render(&chat, Some(now)).map(|rendered| rendered.text).map_err(|fail| fail.pass())
+        }
         _ => Ok(String::new()),
     }
 }

@@ -141,7 +141,7 @@ impl Workload {
     pub(crate) fn tokens(&self, request: &Request) -> Result<Vec<u32>> {
         let api = Api::from_path(request.path()).context("no such API")?;
         let parsed = request::parse(api, request.body().to_string().as_bytes())?;
-        Ok(self.model.tokens(&parsed)?.ids)
+        Ok(self.model.tokens(&parsed, None)?.ids)
     }
 
     /// Remember an answer.
