@@ -135,6 +135,17 @@ pub struct Chat {
     pub continue_final_message: bool,
     /// Whether the tokenizer adds its special tokens to the rendered text (default: no, templates write them).
     pub add_special_tokens: bool,
+    /// What of it the template decides.
+    pub probes: Probes,
+}
+
+/// What vLLM asks of a model's template about a chat of `/v1/messages`, by rendering small chats with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Probes {
+    /// There are system messages (of text only) that go to the start if the template wants them there.
+    pub system_anywhere: bool,
+    /// Thinking is disabled, by the `reasoning_effort` with which the template thinks least.
+    pub thinking_disabled: bool,
 }
 
 /// What a request says of the use of its tools, as far as the prompt is concerned.

@@ -27,6 +27,7 @@ mod loads;
 mod methods;
 mod ops;
 mod parser;
+mod probe;
 mod python;
 mod repr;
 mod scope;
@@ -44,6 +45,7 @@ use content::ContentFormat;
 use eval::Interpreter;
 pub use fail::{Fail, FailKind};
 use fail::{Outcome, raise, refuse};
+use probe::Probed;
 use value::{Text, Value};
 
 /// Steps that one rendering may take. A chat of 1,000 messages takes about 100,000 with the templates at hand; at 20 to
@@ -84,6 +86,7 @@ pub struct Template {
     compiled: Compiled,
     special_tokens: BTreeMap<String, String>,
     rules: ChatRules,
+    probed: Probed,
 }
 
 /// A template's text, ready to render.
@@ -96,6 +99,7 @@ struct Compiled {
     format: ContentFormat,
     knows_developer: bool,
     mentions_content: bool,
+    has_generation: bool,
 }
 
 /// What a chat was rendered to.
@@ -118,7 +122,10 @@ impl Template {
         rules: &ChatRules,
     ) -> Result<Self, String> {
         let compiled = Compiled::new(source, rules)?;
-        Ok(Self { compiled, special_tokens: special_tokens.clone(), rules: rules.clone() })
+        let (special_tokens, rules) = (special_tokens.clone(), rules.clone());
+        let mut template = Self { compiled, special_tokens, rules, probed: Probed::default() };
+        template.probed = Probed::of(&template);
+        Ok(template)
     }
 
     /// Renders a chat at a time of day; without one, templates that ask for it fail.
@@ -130,6 +137,7 @@ impl Template {
         if chat.tool_choice == ToolChoice::Parsed && self.rules.refuses_tool_calls {
             return Err(raise("the server does not parse tool calls"));
         }
+        let chat = &*self.probed.resolve(chat)?;
         let Some(source) = &chat.template else { return self.render_with(&self.compiled, chat, now) };
         if !self.rules.trust_request_chat_template {
             return Err(raise("Refused request with untrusted chat template."));
@@ -273,6 +281,9 @@ impl Compiled {
             format,
             knows_developer: source.contains("\"developer\"") || source.contains("'developer'"),
             mentions_content: source.contains("content"),
+            has_generation: source
+                .split("{%")
+                .any(|tag| tag.trim_start_matches(['-', '+']).trim_start().starts_with("generation")),
         })
     }
 }

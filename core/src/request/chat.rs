@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::fields::Fields;
 use super::message::read_message;
 use super::{
-    Chat, Prompt, Request, ToolChoice, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached,
+    Chat, Probes, Prompt, Request, ToolChoice, cache_salt, invalid, refuse_forwarded_ids, refuse_uncached,
     truncation, unsupported,
 };
 use crate::pass::{Pass, PassReason};
@@ -68,6 +68,7 @@ fn read_chat(fields: &mut Fields, origin: Origin) -> Result<Chat, Pass> {
         continue_final_message,
         add_special_tokens: fields.bool("add_special_tokens", false)?,
         messages: read_messages(fields, origin)?,
+        probes: Probes::default(),
     })
 }
 

@@ -9,7 +9,7 @@ mod tools;
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::{BILLING_HEADER, Request, chat, invalid, object, unsupported};
+use super::{BILLING_HEADER, Probes, Prompt, Request, ToolChoice, chat, invalid, object, unsupported};
 use crate::pass::{Pass, PassReason};
 use tools::Change;
 
@@ -32,27 +32,43 @@ pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
         output_tokens_max.ok_or_else(|| invalid("max_tokens", "a whole number above 0"))?;
     body.insert("max_tokens".to_owned(), output_tokens_max.into());
     let mut changes = Vec::new();
-    body.insert("messages".to_owned(), Value::Array(read_conversation(fields, &mut changes)?));
-    let choice = read_tool_choice(fields.take("tool_choice"))?;
-    if let Some(tools) = tools::read(fields.take("tools"), changes)? {
-        // An error in a chat completion; here the template gets an empty list.
-        if tools.is_empty() {
-            return Err(unsupported("tools"));
-        }
-        body.insert("tools".to_owned(), Value::Array(tools));
-        body.extend(choice.map(|choice| ("tool_choice".to_owned(), choice.into())));
+    let conversation = read_conversation(fields, &mut changes)?;
+    body.insert("messages".to_owned(), conversation.messages.into());
+    let tools = tools::read(fields.take("tools"), changes)?;
+    let tool_choice = read_tool_choice(fields.take("tool_choice"), tools.is_some())?;
+    // An empty list is an error in a chat completion; here the template gets it.
+    let no_tools = tools.as_ref().is_some_and(Vec::is_empty);
+    body.extend(tools.filter(|tools| !tools.is_empty()).map(|tools| ("tools".to_owned(), tools.into())));
+    let effort = read_effort(fields, output_tokens_max)?;
+    let thinking_disabled = effort == Effort::Least;
+    if let Effort::Given(effort) = effort {
+        body.insert("reasoning_effort".to_owned(), effort);
     }
-    body.extend(
-        read_effort(fields, output_tokens_max)?.map(|effort| ("reasoning_effort".to_owned(), effort)),
-    );
     for name in TAKEN_OVER {
         body.extend(fields.take(name).map(|value| (name.to_owned(), value)));
     }
-    chat::read(&mut Fields::new(body))
+    let mut request = chat::read(&mut Fields::new(body))?;
+    if let Prompt::Chat(chat) = &mut request.prompt {
+        chat.tool_choice = tool_choice;
+        if no_tools {
+            chat.tools = Some(json!([]));
+        }
+        chat.probes = Probes { system_anywhere: conversation.system_anywhere, thinking_disabled };
+    }
+    Ok(request)
+}
+
+/// The `reasoning_effort` of a request.
+#[derive(PartialEq)]
+enum Effort {
+    Unset,
+    Given(Value),
+    /// That with which the template thinks least.
+    Least,
 }
 
 /// `output_config.effort`, and what `thinking` says about it.
-fn read_effort(fields: &mut Fields, output_tokens_max: u64) -> Result<Option<Value>, Pass> {
+fn read_effort(fields: &Fields, output_tokens_max: u64) -> Result<Effort, Pass> {
     let effort = match fields.get("output_config") {
         None => None,
         Some(Value::Object(config)) => config.get("effort").filter(|effort| !effort.is_null()),
@@ -61,9 +77,10 @@ fn read_effort(fields: &mut Fields, output_tokens_max: u64) -> Result<Option<Val
     if effort.is_some_and(|effort| !effort.as_str().is_some_and(|effort| EFFORTS.contains(&effort))) {
         return Err(invalid("output_config.effort", "low, medium, high, xhigh or max"));
     }
-    let Some(thinking) = fields.get("thinking") else { return Ok(effort.cloned()) };
+    let effort = effort.cloned().map_or(Effort::Unset, Effort::Given);
+    let Some(thinking) = fields.get("thinking") else { return Ok(effort) };
     match thinking.get("type").and_then(Value::as_str) {
-        Some("adaptive") => Ok(effort.cloned()),
+        Some("adaptive") => Ok(effort),
         Some("enabled") => {
             let budget = thinking.get("budget_tokens").and_then(Value::as_u64);
             // A stage that only reads the prompt is asked for one token.
@@ -72,13 +89,12 @@ fn read_effort(fields: &mut Fields, output_tokens_max: u64) -> Result<Option<Val
                 Some(budget)
                     if budget >= THINKING_TOKENS_MIN && (budget < output_tokens_max || !decodes_here) =>
                 {
-                    Ok(effort.cloned())
+                    Ok(effort)
                 }
                 _ => Err(invalid("thinking.budget_tokens", "at least 1024 and less than max_tokens")),
             }
         }
-        // Becomes the effort `none` or `low`, by what the template makes of them.
-        Some("disabled") => Err(unsupported("thinking.type")),
+        Some("disabled") => Ok(Effort::Least),
         _ => Err(invalid("thinking.type", "enabled, disabled or adaptive")),
     }
 }
@@ -87,26 +103,36 @@ fn decodes_elsewhere(kv_transfer_params: &Value) -> bool {
     kv_transfer_params.get("do_remote_decode").is_some_and(|set| *set == Value::Bool(true))
 }
 
-/// `tool_choice` as chat completions spell it. Which tool is named does not reach the prompt.
-fn read_tool_choice(choice: Option<Value>) -> Result<Option<&'static str>, Pass> {
-    let Some(choice) = choice else { return Ok(None) };
+/// What `tool_choice` comes to. Which tool is named does not reach the prompt.
+fn read_tool_choice(choice: Option<Value>, has_tools: bool) -> Result<ToolChoice, Pass> {
+    let Some(choice) = choice else {
+        return Ok(if has_tools { ToolChoice::Parsed } else { ToolChoice::Unset });
+    };
     match choice.get("type").and_then(Value::as_str) {
-        Some("auto") => Ok(Some("auto")),
-        Some("any") => Ok(Some("required")),
-        Some("none") => Ok(Some("none")),
+        Some("auto" | "any") => Ok(ToolChoice::Parsed),
+        Some("none") => Ok(ToolChoice::None),
         Some("tool") if choice.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty()) => {
-            Ok(Some("required"))
+            Ok(ToolChoice::Parsed)
         }
         _ => Err(invalid("tool_choice", "auto, any, none, or a tool with its name")),
     }
 }
 
+/// The messages of a chat completion.
+struct Conversation {
+    messages: Vec<Value>,
+    system_anywhere: bool,
+}
+
 /// `system` and `messages` as the messages of a chat completion.
-fn read_conversation(fields: &mut Fields, changes: &mut Vec<Change>) -> Result<Vec<Value>, Pass> {
+fn read_conversation(fields: &mut Fields, changes: &mut Vec<Change>) -> Result<Conversation, Pass> {
     let mut conversation = Vec::new();
-    match fields.take("system") {
-        None => {}
-        Some(system) => push_system(&mut conversation, system_text("system", system, None)?),
+    // Texts of system messages among the others.
+    let (mut inline, mut system_header) = (0, false);
+    if let Some(system) = fields.take("system") {
+        let text = system_text("system", system, None)?;
+        system_header = text.starts_with(BILLING_HEADER);
+        push_system(&mut conversation, text);
     }
     let Some(Value::Array(messages)) = fields.take("messages") else {
         return Err(invalid("messages", "a list"));
@@ -119,9 +145,10 @@ fn read_conversation(fields: &mut Fields, changes: &mut Vec<Change>) -> Result<V
         match message.get("role").and_then(Value::as_str) {
             Some("system") => {
                 let text = system_text(&content_path, content, Some(changes))?;
-                // Where the template wants the system's message first, vLLM moves them all there.
-                if !text.is_empty() && !conversation.is_empty() {
-                    return Err(unsupported(&format!("{path}.role")));
+                inline += usize::from(!text.is_empty());
+                // A header's line is removed from a message as a whole, which here depends on the template.
+                if !text.is_empty() && (system_header || text.starts_with(BILLING_HEADER)) {
+                    return Err(unsupported(&content_path));
                 }
                 push_system(&mut conversation, text);
             }
@@ -130,7 +157,7 @@ fn read_conversation(fields: &mut Fields, changes: &mut Vec<Change>) -> Result<V
             _ => return Err(invalid(&format!("{path}.role"), "user, assistant or system")),
         }
     }
-    Ok(conversation)
+    Ok(Conversation { messages: conversation, system_anywhere: inline > 0 })
 }
 
 fn push_system(conversation: &mut Vec<Value>, text: String) {
@@ -263,9 +290,9 @@ fn read_call(block: &mut Block) -> Result<Value, Pass> {
     Ok(json!({"id": id, "type": "function", "function": function}))
 }
 
-/// A user's tool result: a message with its texts, and one with its images.
+/// A user's tool result: a message with its texts, one with its images, and one with the tools that it refers to.
 fn push_result(conversation: &mut Vec<Value>, mut block: Block) -> Result<(), Pass> {
-    let (mut text, mut images) = (String::new(), Vec::new());
+    let (mut text, mut images, mut references) = (String::new(), Vec::new(), Vec::new());
     match block.fields.remove("content") {
         None | Some(Value::Null) => {}
         Some(Value::String(content)) => text = content,
@@ -281,8 +308,11 @@ fn push_result(conversation: &mut Vec<Value>, mut block: Block) -> Result<(), Pa
                         Some(_) => return Err(invalid(&path, "a text")),
                     },
                     Some("image") => images.push(image()),
-                    // Stays a list, which templates print as they like.
-                    Some("tool_reference") => return Err(unsupported(&path)),
+                    Some("tool_reference") => {
+                        let name = ["tool_name", "name"].into_iter().filter_map(|key| part.remove(key));
+                        let name = name.filter(|name| !name.is_null() && name != "").find(Value::is_string);
+                        references.extend(name.map(|name| json!({"type": "tool_reference", "name": name})));
+                    }
                     _ => {}
                 }
             }
@@ -294,6 +324,9 @@ fn push_result(conversation: &mut Vec<Value>, mut block: Block) -> Result<(), Pa
     conversation.push(json!({"role": "tool", "tool_call_id": id, "content": text}));
     if !images.is_empty() {
         conversation.push(json!({"role": "user", "content": images}));
+    }
+    if !references.is_empty() {
+        conversation.push(json!({"role": "tool", "tool_call_id": id, "content": references}));
     }
     Ok(())
 }

@@ -7,11 +7,13 @@
 //!
 //! Items and parts that vLLM's union of some fifty types reads in more than one way are not modelled.
 
+mod tools;
+
 use serde_json::{Map, Value, json};
 
 use super::chat::Origin;
 use super::fields::Fields;
-use super::{Request, chat, invalid, object, unsupported};
+use super::{Prompt, Request, ToolChoice, chat, invalid, object, unsupported};
 use crate::pass::{Pass, PassReason};
 
 /// Fields that change the prompt and are not modelled.
@@ -40,22 +42,18 @@ pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
     if fields.get("prompt").is_some() {
         return Err(invalid("prompt", "null: vLLM has no prompt templates"));
     }
-    check_tool_choice(fields)?;
+    tools::check_choice(fields)?;
     let mut body = Map::new();
     for name in TAKEN_OVER {
         body.extend(fields.take(name).map(|value| (name.to_owned(), value)));
     }
     body.extend(fields.count("max_output_tokens")?.map(|count| ("max_tokens".to_owned(), count.into())));
     body.insert("add_special_tokens".to_owned(), true.into());
-    if let Some(tools) = read_tools(fields.or_null("tools"))? {
-        body.insert("tools".to_owned(), tools);
-        body.extend(
-            fields
-                .take("tool_choice")
-                .filter(|choice| choice == "none")
-                .map(|none| ("tool_choice".to_owned(), none)),
-        );
-    }
+    let tools = tools::read(fields.or_null("tools"))?;
+    // An empty list is an error in a chat completion; here the template gets it.
+    let no_tools = tools.as_ref().is_some_and(Vec::is_empty);
+    body.extend(tools.filter(|tools| !tools.is_empty()).map(|tools| ("tools".to_owned(), tools.into())));
+    let without_tools = fields.get("tool_choice").is_some_and(|choice| choice == "none");
     body.extend(read_effort(fields)?.map(|effort| ("reasoning_effort".to_owned(), effort)));
     if truncates(fields)? {
         body.insert("truncate_prompt_tokens".to_owned(), (-1).into());
@@ -80,7 +78,15 @@ pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
         _ => return Err(invalid("input", "a string or a list of items")),
     }
     body.insert("messages".to_owned(), conversation.messages.into_iter().map(Value::Object).collect());
-    chat::read_from(&mut Fields::new(body), Origin::Server)
+    let mut request = chat::read_from(&mut Fields::new(body), Origin::Server)?;
+    if let Prompt::Chat(chat) = &mut request.prompt {
+        // The server is not asked here whether it parses calls.
+        chat.tool_choice = if without_tools { ToolChoice::None } else { ToolChoice::Unset };
+        if no_tools {
+            chat.tools = Some(json!([]));
+        }
+    }
+    Ok(request)
 }
 
 /// Whether a prompt that is too long is cut.
@@ -93,18 +99,6 @@ fn truncates(fields: &Fields) -> Result<bool, Pass> {
     }
 }
 
-/// vLLM's check of `tool_choice`. Which tool is named does not reach the prompt, and neither does `required`.
-fn check_tool_choice(fields: &Fields) -> Result<(), Pass> {
-    let has_tools = fields.get("tools").and_then(Value::as_array).is_some_and(|tools| !tools.is_empty());
-    match fields.or_null("tool_choice") {
-        None => Ok(()),
-        Some(Value::String(choice)) if matches!(choice.as_str(), "auto" | "none") => Ok(()),
-        Some(Value::String(choice)) if choice == "required" && has_tools => Ok(()),
-        Some(Value::Object(_)) if has_tools => Ok(()),
-        Some(_) => Err(invalid("tool_choice", "one that these tools allow")),
-    }
-}
-
 fn read_effort(fields: &mut Fields) -> Result<Option<Value>, Pass> {
     let mut reasoning = match fields.take("reasoning") {
         None => return Ok(None),
@@ -114,85 +108,6 @@ fn read_effort(fields: &mut Fields) -> Result<Option<Value>, Pass> {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(effort)) if EFFORTS.contains(&effort.as_str()) => Ok(Some(effort.into())),
         Some(_) => Err(invalid("reasoning.effort", "one of none to max")),
-    }
-}
-
-/// Tools in the form that chat completions have: functions, those of namespaces, and custom tools as functions of one
-/// text. Tools that OpenAI runs are dropped (`get_function_tools` in `vllm/tool_parsers/utils.py`).
-fn read_tools(tools: Option<&Value>) -> Result<Option<Value>, Pass> {
-    let tools = match tools {
-        None => return Ok(None),
-        Some(Value::Array(tools)) if tools.is_empty() => return Ok(None),
-        Some(Value::Array(tools)) => tools,
-        Some(_) => return Err(invalid("tools", "a list")),
-    };
-    let mut read = Vec::with_capacity(tools.len());
-    for (at, tool) in tools.iter().enumerate() {
-        let path = format!("tools[{at}]");
-        match tool.get("type").and_then(Value::as_str) {
-            Some("function") => read.push(function(&path, None, tool, tool.get("parameters"))?),
-            Some("custom") => read.push(function(&path, None, tool, Some(&custom_parameters()))?),
-            Some("namespace") => {
-                let (Some(name), Some(Value::Array(tools))) =
-                    (tool.get("name").and_then(Value::as_str), tool.get("tools"))
-                else {
-                    return Err(invalid(&path, "a namespace with a name and a list of tools"));
-                };
-                let functions =
-                    tools.iter().filter(|tool| tool.get("type").is_some_and(|kind| kind == "function"));
-                for tool in functions {
-                    read.push(function(&path, Some(name), tool, tool.get("parameters"))?);
-                }
-            }
-            Some(_) => {}
-            None => return Err(invalid(&format!("{path}.type"), "a string")),
-        }
-    }
-    // An error in a chat completion; here the template gets an empty list.
-    if read.is_empty() {
-        return Err(unsupported("tools"));
-    }
-    Ok(Some(Value::Array(read)))
-}
-
-fn function(
-    path: &str,
-    space: Option<&str>,
-    tool: &Value,
-    parameters: Option<&Value>,
-) -> Result<Value, Pass> {
-    let Some(name) = tool.get("name").and_then(Value::as_str) else {
-        return Err(invalid(&format!("{path}.name"), "a string"));
-    };
-    let mut function = Map::new();
-    function.insert("name".to_owned(), in_namespace(space, name).into());
-    function.insert("description".to_owned(), tool.get("description").cloned().unwrap_or_default());
-    function.insert("parameters".to_owned(), parameters.cloned().unwrap_or_default());
-    // A custom tool loses them.
-    if tool.get("type").is_some_and(|kind| kind == "function") {
-        for key in ["strict", "defer_loading"] {
-            let value = tool.get(key).filter(|value| !value.is_null()).cloned();
-            function.extend(value.map(|value| (key.to_owned(), value)));
-        }
-    }
-    Ok(json!({"type": "function", "function": function}))
-}
-
-/// Schema of the function that a custom tool is shown as (`custom_tool_parameters`).
-fn custom_parameters() -> Value {
-    json!({
-        "type": "object",
-        "properties": {"input": {"type": "string", "description": "The freeform text payload for this tool."}},
-        "required": ["input"],
-        "additionalProperties": false,
-    })
-}
-
-/// A function's name as the model sees it.
-fn in_namespace(space: Option<&str>, name: &str) -> String {
-    match space {
-        Some(space) => format!("{space}__{name}"),
-        None => name.to_owned(),
     }
 }
 
@@ -251,7 +166,7 @@ impl Conversation {
                 let mut field = |key: &str| text(path, &mut item, key);
                 let (id, name, arguments) = (field("call_id")?, field("name")?, field("arguments")?);
                 let space = item.get("namespace").and_then(Value::as_str).filter(|space| !space.is_empty());
-                self.push_call(id.into(), in_namespace(space, &name), arguments);
+                self.push_call(id.into(), tools::in_namespace(space, &name), arguments);
                 Ok(())
             }
             "custom_tool_call" => {
