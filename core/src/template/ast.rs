@@ -1,4 +1,9 @@
-//! A template's syntax tree: the nodes of jinja2 that chat templates can use, each name resolved to a slot.
+//! A template's syntax tree: the nodes of jinja2 that chat templates can use, each name resolved to a slot. `ast/children.rs` walks over the
+//! parts of an expression.
+
+mod children;
+
+pub(super) use children::{for_each_child, for_each_child_mut};
 
 /// Where a variable lives: `hops` functions outwards (a macro is a function), slot `index` there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

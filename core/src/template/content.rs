@@ -3,8 +3,8 @@
 //! vLLM looks whether the template loops over a message's content (`_detect_content_format` in `renderers/hf.py`); if so,
 //! content is a list of parts for it, else one string. The same walk over the same syntax tree is done here.
 
+use super::ast::for_each_child;
 use super::ast::{Call, Const, Expr, For, Function, Piece, Stmt, StmtKind, Target};
-use super::scope::for_each_child;
 
 /// How a template wants content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
