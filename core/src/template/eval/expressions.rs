@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::Interpreter;
-use crate::template::ast::{Const, Expr};
+use crate::template::ast::{CompareOp, Const, Expr};
 use crate::template::fail::{Outcome, refuse};
 use crate::template::value::{Dict, Text, Value};
 use crate::template::{ops, repr};
@@ -52,15 +52,7 @@ impl<'a, 'v> Interpreter<'a, 'v> {
             Expr::Const(_) | Expr::Name { .. } => self.eval(expr),
             Expr::Tuple(items) => Ok(Value::tuple(self.eval_all(items)?)),
             Expr::List(items) => Ok(Value::list(self.eval_all(items)?)),
-            Expr::Dict(items) => {
-                let mut dict = Dict::default();
-                for (key, value) in items {
-                    let key = self.eval(key)?;
-                    let value = self.eval(value)?;
-                    dict.set(key, value)?;
-                }
-                Ok(Value::Dict(Rc::new(dict)))
-            }
+            Expr::Dict(items) => self.dict(items),
             Expr::Cond(parts) => {
                 if self.eval(&parts.0)?.is_true() {
                     return self.eval(&parts.1);
@@ -88,35 +80,8 @@ impl<'a, 'v> Interpreter<'a, 'v> {
             Expr::Not(inner) => Ok(Value::Bool(!self.eval(inner)?.is_true())),
             Expr::Neg(inner) => ops::negative(&self.eval(inner)?),
             Expr::Pos(inner) => ops::positive(&self.eval(inner)?),
-            Expr::Concat(items) => {
-                let mut text = String::new();
-                let mut known = true;
-                for item in items {
-                    let value = self.eval(item)?;
-                    if !known {
-                        continue;
-                    }
-                    if let Value::Unknown(start) = &value {
-                        text.push_str(start);
-                        known = false;
-                        continue;
-                    }
-                    repr::write_str(&mut text, &value)?;
-                    self.spend_bytes(text.len())?;
-                }
-                Ok(if known { Value::text(text) } else { Value::Unknown(text.into()) })
-            }
-            Expr::Compare(first, rest) => {
-                let mut left = self.eval(first)?;
-                for (op, right) in rest {
-                    let right = self.eval(right)?;
-                    if !self.compare(*op, &left, &right)? {
-                        return Ok(Value::Bool(false));
-                    }
-                    left = right;
-                }
-                Ok(Value::Bool(true))
-            }
+            Expr::Concat(items) => self.concat(items),
+            Expr::Compare(first, rest) => self.compare_all(first, rest),
             Expr::Filter(apply) => {
                 let Some(node) = &apply.node else { return Err(refuse("a filter without a value")) };
                 let value = self.eval(node)?;
@@ -144,6 +109,49 @@ impl<'a, 'v> Interpreter<'a, 'v> {
             }
             Expr::Slice(_) => Err(refuse("a slice by itself")),
         }
+    }
+
+    fn dict(&mut self, items: &'a [(Expr, Expr)]) -> Outcome<Value<'a>> {
+        let mut dict = Dict::default();
+        for (key, value) in items {
+            let key = self.eval(key)?;
+            let value = self.eval(value)?;
+            dict.set(key, value)?;
+        }
+        Ok(Value::Dict(Rc::new(dict)))
+    }
+
+    /// `a < b < c`
+    fn compare_all(&mut self, first: &'a Expr, rest: &'a [(CompareOp, Expr)]) -> Outcome<Value<'a>> {
+        let mut left = self.eval(first)?;
+        for (op, right) in rest {
+            let right = self.eval(right)?;
+            if !self.compare(*op, &left, &right)? {
+                return Ok(Value::Bool(false));
+            }
+            left = right;
+        }
+        Ok(Value::Bool(true))
+    }
+
+    /// `a ~ b`. What comes after something unknown is evaluated, and not kept.
+    fn concat(&mut self, items: &'a [Expr]) -> Outcome<Value<'a>> {
+        let mut text = String::new();
+        let mut known = true;
+        for item in items {
+            let value = self.eval(item)?;
+            if !known {
+                continue;
+            }
+            if let Value::Unknown(start) = &value {
+                text.push_str(start);
+                known = false;
+                continue;
+            }
+            repr::write_str(&mut text, &value)?;
+            self.spend_bytes(text.len())?;
+        }
+        Ok(if known { Value::text(text) } else { Value::Unknown(text.into()) })
     }
 
     /// A value whose attribute is asked for: reading `loop` for that does not let it escape.

@@ -13,35 +13,7 @@ const RANGE_MAX: usize = 100_000;
 impl<'a, 'v> Interpreter<'a, 'v> {
     pub(super) fn call_global(&mut self, global: Global, given: Given<'a>) -> Outcome<Value<'a>> {
         match global {
-            Global::Range => {
-                let [a, b, c] = given.bind("range", ["", "", ""], 1)?;
-                let int = |value: Option<Value<'a>>| match value {
-                    None => Ok(None),
-                    Some(value) => match value.as_int() {
-                        Some(value) => Ok(Some(value)),
-                        None => Err(match &value {
-                            Value::Undefined(missing) => missing.fail(),
-                            other => raise(format!(
-                                "'{}' object cannot be interpreted as an integer",
-                                other.type_name()
-                            )),
-                        }),
-                    },
-                };
-                let (a, b, c) = (int(a)?.unwrap_or_default(), int(b)?, int(c)?);
-                let (start, stop) = b.map_or((0, a), |b| (a, b));
-                let step = c.unwrap_or(1);
-                if step == 0 {
-                    return Err(raise("range() arg 3 must not be zero"));
-                }
-                let range = Range { start, stop, step };
-                if range.len() > RANGE_MAX {
-                    return Err(raise(
-                        "Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000).",
-                    ));
-                }
-                Ok(Value::Range(range))
-            }
+            Global::Range => self.make_range(given),
             Global::Dict => Ok(Value::Dict(Rc::new(self.make_dict(given)?))),
             Global::Namespace => {
                 let dict = self.make_dict(given)?;
@@ -84,6 +56,34 @@ impl<'a, 'v> Interpreter<'a, 'v> {
                 Ok(Value::text(now.format(format.as_str())?))
             }
         }
+    }
+
+    /// `range(..)`
+    fn make_range(&mut self, given: Given<'a>) -> Outcome<Value<'a>> {
+        let [a, b, c] = given.bind("range", ["", "", ""], 1)?;
+        let int = |value: Option<Value<'a>>| match value {
+            None => Ok(None),
+            Some(value) => match value.as_int() {
+                Some(value) => Ok(Some(value)),
+                None => Err(match &value {
+                    Value::Undefined(missing) => missing.fail(),
+                    other => {
+                        raise(format!("'{}' object cannot be interpreted as an integer", other.type_name()))
+                    }
+                }),
+            },
+        };
+        let (a, b, c) = (int(a)?.unwrap_or_default(), int(b)?, int(c)?);
+        let (start, stop) = b.map_or((0, a), |b| (a, b));
+        let step = c.unwrap_or(1);
+        if step == 0 {
+            return Err(raise("range() arg 3 must not be zero"));
+        }
+        let range = Range { start, stop, step };
+        if range.len() > RANGE_MAX {
+            return Err(raise("Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000)."));
+        }
+        Ok(Value::Range(range))
     }
 
     /// `dict(..)`: of a mapping, of pairs, of keyword arguments.

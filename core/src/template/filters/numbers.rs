@@ -52,42 +52,44 @@ impl<'a> Interpreter<'a, '_> {
                 };
                 Ok(float.map_or_else(|| default.unwrap_or(Value::Float(0.0)), Value::Float))
             }
-            _ => {
-                let [precision, method] = given.bind(name, ["precision", "method"], 0)?;
-                let precision = precision.map_or(Ok(0), |precision| whole(&precision))?;
-                let Ok(precision) = usize::try_from(precision) else {
-                    return Err(refuse("rounding to tens"));
-                };
-                if precision > 15 {
-                    return Err(refuse("rounding to as many places"));
+            _ => self.round(value, given),
+        }
+    }
+
+    fn round(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        let [precision, method] = given.bind("round", ["precision", "method"], 0)?;
+        let precision = precision.map_or(Ok(0), |precision| whole(&precision))?;
+        let Ok(precision) = usize::try_from(precision) else {
+            return Err(refuse("rounding to tens"));
+        };
+        if precision > 15 {
+            return Err(refuse("rounding to as many places"));
+        }
+        let method = method.as_ref().map_or(Some("common"), Value::as_str);
+        let float = match (value, method) {
+            (Value::Int(_) | Value::Big(_), Some("common")) => return Ok(value.clone()),
+            (Value::Bool(value), Some("common")) => return Ok(Value::Int(i64::from(*value))),
+            (Value::Float(value), _) => *value,
+            (other, _) => match other.as_int() {
+                Some(value) => value as f64,
+                None => {
+                    let found = other.type_name();
+                    return Err(raise(format!("type {found} doesn't define __round__ method")));
                 }
-                let method = method.as_ref().map_or(Some("common"), Value::as_str);
-                let float = match (value, method) {
-                    (Value::Int(_) | Value::Big(_), Some("common")) => return Ok(value.clone()),
-                    (Value::Bool(value), Some("common")) => return Ok(Value::Int(i64::from(*value))),
-                    (Value::Float(value), _) => *value,
-                    (other, _) => match other.as_int() {
-                        Some(value) => value as f64,
-                        None => {
-                            let found = other.type_name();
-                            return Err(raise(format!("type {found} doesn't define __round__ method")));
-                        }
-                    },
-                };
-                if !float.is_finite() {
-                    return Err(refuse("rounding what is not finite"));
-                }
-                let scale = 10_f64.powi(precision as i32);
-                match method {
-                    Some("common") => {
-                        let text = format!("{float:.precision$}");
-                        Ok(Value::Float(text.parse().unwrap_or(float)))
-                    }
-                    Some("ceil") => Ok(Value::Float((float * scale).ceil() / scale)),
-                    Some("floor") => Ok(Value::Float((float * scale).floor() / scale)),
-                    _ => Err(raise("method must be common, ceil or floor")),
-                }
+            },
+        };
+        if !float.is_finite() {
+            return Err(refuse("rounding what is not finite"));
+        }
+        let scale = 10_f64.powi(precision as i32);
+        match method {
+            Some("common") => {
+                let text = format!("{float:.precision$}");
+                Ok(Value::Float(text.parse().unwrap_or(float)))
             }
+            Some("ceil") => Ok(Value::Float((float * scale).ceil() / scale)),
+            Some("floor") => Ok(Value::Float((float * scale).floor() / scale)),
+            _ => Err(raise("method must be common, ceil or floor")),
         }
     }
 

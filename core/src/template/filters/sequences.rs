@@ -40,120 +40,126 @@ impl<'a> Interpreter<'a, '_> {
                 let items: Vec<_> = self.collect(value)?.iter().rev().cloned().collect();
                 Ok(if matches!(value, Value::Iter(_)) { Value::list(items) } else { Value::iter(items) })
             }
-            "join" => {
-                let [separator, attribute] = given.bind(name, ["d", "attribute"], 0)?;
-                let separator = match &separator {
-                    Some(separator) => self.soft_text(separator)?,
-                    None => Text::Borrowed(""),
-                };
-                let items = self.collect(value)?;
-                let mut text = String::new();
-                for (at, item) in items.iter().enumerate() {
-                    if at > 0 {
-                        text.push_str(separator.as_str());
-                    }
-                    let item = self.part_of(item, attribute.as_ref())?;
-                    crate::template::repr::write_str(&mut text, &item)?;
-                    self.spend_bytes(text.len())?;
-                    self.spend(1)?;
-                }
-                Ok(Value::text(text))
-            }
-            "sum" => {
-                let [attribute, start] = given.bind(name, ["attribute", "start"], 0)?;
-                let mut sum = start.unwrap_or(Value::Int(0));
-                if matches!(sum, Value::Str(_)) {
-                    return Err(raise("sum() can't sum strings [use ''.join(seq) instead]"));
-                }
-                for item in self.collect(value)?.iter() {
-                    let item = self.part_of(item, attribute.as_ref())?;
-                    self.spend_bytes(ops::bytes_made(BinOp::Add, &sum, &item))?;
-                    sum = ops::binary(BinOp::Add, &sum, &item)?;
-                }
-                Ok(sum)
-            }
-            "min" | "max" => {
-                let [case_sensitive, attribute] = given.bind(name, ["case_sensitive", "attribute"], 0)?;
-                let items = self.collect(value)?;
-                let mut best: Option<(Value<'a>, Value<'a>)> = None;
-                for item in items.iter() {
-                    let key = self.key_of(item, attribute.as_ref(), case_sensitive.as_ref())?;
-                    let better = match &best {
-                        None => true,
-                        Some((known, _)) if name == "min" => {
-                            order(&key, known, "<")?.is_some_and(|o| o.is_lt())
-                        }
-                        Some((known, _)) => order(&key, known, ">")?.is_some_and(|o| o.is_gt()),
-                    };
-                    if better {
-                        best = Some((key, item.clone()));
-                    }
-                }
-                Ok(best.map_or_else(
-                    || Value::undefined("No aggregated item, sequence was empty."),
-                    |(_, item)| item,
-                ))
-            }
-            "sort" => {
-                let [reverse, case_sensitive, attribute] =
-                    given.bind(name, ["reverse", "case_sensitive", "attribute"], 0)?;
-                let several =
-                    attribute.as_ref().and_then(Value::as_str).is_some_and(|name| name.contains(','));
-                if several {
-                    return Err(refuse("sorting by several attributes"));
-                }
-                let items = self.collect(value)?;
-                let mut keyed = Vec::with_capacity(items.len());
-                for item in items.iter() {
-                    let key = self.key_of(item, attribute.as_ref(), case_sensitive.as_ref())?;
-                    keyed.push((key, item.clone()));
-                }
-                let sorted = self.sorted(keyed, reverse.is_some_and(|reverse| reverse.is_true()))?;
-                Ok(Value::list(sorted))
-            }
-            "dictsort" => {
-                let [case_sensitive, by, reverse] =
-                    given.bind(name, ["case_sensitive", "by", "reverse"], 0)?;
-                let by_key = match by.as_ref().map(Value::as_str) {
-                    None | Some(Some("key")) => true,
-                    Some(Some("value")) => false,
-                    _ => return Err(raise("You can only sort by either \"key\" or \"value\"")),
-                };
-                let Value::Dict(dict) = value else {
-                    return Err(match value {
-                        Value::Undefined(missing) => missing.fail(),
-                        other => raise(format!("'{}' object has no attribute 'items'", other.type_name())),
-                    });
-                };
-                let mut keyed = Vec::new();
-                for (key, item) in dict.entries() {
-                    let by = if by_key { key } else { item };
-                    let by = self.key_of(by, None, case_sensitive.as_ref())?;
-                    keyed.push((by, Value::tuple(vec![key.clone(), item.clone()])));
-                }
-                let sorted = self.sorted(keyed, reverse.is_some_and(|reverse| reverse.is_true()))?;
-                Ok(Value::list(sorted))
-            }
-            "unique" => {
-                let [case_sensitive, attribute] = given.bind(name, ["case_sensitive", "attribute"], 0)?;
-                let mut seen = Dict::default();
-                let mut kept = Vec::new();
-                for item in self.collect(value)?.iter() {
-                    let key = self.key_of(item, attribute.as_ref(), case_sensitive.as_ref())?;
-                    self.spend((kept.len() / 8) as u64)?;
-                    match seen.get(&key) {
-                        Ok(Some(_)) => {}
-                        Ok(None) => {
-                            seen.set(key, Value::None)?;
-                            kept.push(item.clone());
-                        }
-                        Err(fail) => return Ok(failing(kept, fail)),
-                    }
-                }
-                Ok(Value::iter(kept))
-            }
+            "join" => self.join(value, given),
+            "sum" => self.sum(value, given),
+            "min" | "max" => self.extreme(name, value, given),
+            "sort" => self.sort(value, given),
+            "dictsort" => self.dictsort(value, given),
+            "unique" => self.unique(value, given),
             _ => self.batches(name, value, given),
         }
+    }
+
+    fn unique(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        let [case_sensitive, attribute] = given.bind("unique", ["case_sensitive", "attribute"], 0)?;
+        let mut seen = Dict::default();
+        let mut kept = Vec::new();
+        for item in self.collect(value)?.iter() {
+            let key = self.key_of(item, attribute.as_ref(), case_sensitive.as_ref())?;
+            self.spend((kept.len() / 8) as u64)?;
+            match seen.get(&key) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    seen.set(key, Value::None)?;
+                    kept.push(item.clone());
+                }
+                Err(fail) => return Ok(failing(kept, fail)),
+            }
+        }
+        Ok(Value::iter(kept))
+    }
+
+    fn dictsort(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        let [case_sensitive, by, reverse] = given.bind("dictsort", ["case_sensitive", "by", "reverse"], 0)?;
+        let by_key = match by.as_ref().map(Value::as_str) {
+            None | Some(Some("key")) => true,
+            Some(Some("value")) => false,
+            _ => return Err(raise("You can only sort by either \"key\" or \"value\"")),
+        };
+        let Value::Dict(dict) = value else {
+            return Err(match value {
+                Value::Undefined(missing) => missing.fail(),
+                other => raise(format!("'{}' object has no attribute 'items'", other.type_name())),
+            });
+        };
+        let mut keyed = Vec::new();
+        for (key, item) in dict.entries() {
+            let by = if by_key { key } else { item };
+            let by = self.key_of(by, None, case_sensitive.as_ref())?;
+            keyed.push((by, Value::tuple(vec![key.clone(), item.clone()])));
+        }
+        let sorted = self.sorted(keyed, reverse.is_some_and(|reverse| reverse.is_true()))?;
+        Ok(Value::list(sorted))
+    }
+
+    fn sort(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        let [reverse, case_sensitive, attribute] =
+            given.bind("sort", ["reverse", "case_sensitive", "attribute"], 0)?;
+        let several = attribute.as_ref().and_then(Value::as_str).is_some_and(|name| name.contains(','));
+        if several {
+            return Err(refuse("sorting by several attributes"));
+        }
+        let items = self.collect(value)?;
+        let mut keyed = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            let key = self.key_of(item, attribute.as_ref(), case_sensitive.as_ref())?;
+            keyed.push((key, item.clone()));
+        }
+        let sorted = self.sorted(keyed, reverse.is_some_and(|reverse| reverse.is_true()))?;
+        Ok(Value::list(sorted))
+    }
+
+    /// `min` and `max`.
+    fn extreme(&mut self, name: &str, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        let [case_sensitive, attribute] = given.bind(name, ["case_sensitive", "attribute"], 0)?;
+        let items = self.collect(value)?;
+        let mut best: Option<(Value<'a>, Value<'a>)> = None;
+        for item in items.iter() {
+            let key = self.key_of(item, attribute.as_ref(), case_sensitive.as_ref())?;
+            let better = match &best {
+                None => true,
+                Some((known, _)) if name == "min" => order(&key, known, "<")?.is_some_and(|o| o.is_lt()),
+                Some((known, _)) => order(&key, known, ">")?.is_some_and(|o| o.is_gt()),
+            };
+            if better {
+                best = Some((key, item.clone()));
+            }
+        }
+        Ok(best.map_or_else(|| Value::undefined("No aggregated item, sequence was empty."), |(_, item)| item))
+    }
+
+    fn sum(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        let [attribute, start] = given.bind("sum", ["attribute", "start"], 0)?;
+        let mut sum = start.unwrap_or(Value::Int(0));
+        if matches!(sum, Value::Str(_)) {
+            return Err(raise("sum() can't sum strings [use ''.join(seq) instead]"));
+        }
+        for item in self.collect(value)?.iter() {
+            let item = self.part_of(item, attribute.as_ref())?;
+            self.spend_bytes(ops::bytes_made(BinOp::Add, &sum, &item))?;
+            sum = ops::binary(BinOp::Add, &sum, &item)?;
+        }
+        Ok(sum)
+    }
+
+    fn join(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        let [separator, attribute] = given.bind("join", ["d", "attribute"], 0)?;
+        let separator = match &separator {
+            Some(separator) => self.soft_text(separator)?,
+            None => Text::Borrowed(""),
+        };
+        let items = self.collect(value)?;
+        let mut text = String::new();
+        for (at, item) in items.iter().enumerate() {
+            if at > 0 {
+                text.push_str(separator.as_str());
+            }
+            let item = self.part_of(item, attribute.as_ref())?;
+            crate::template::repr::write_str(&mut text, &item)?;
+            self.spend_bytes(text.len())?;
+            self.spend(1)?;
+        }
+        Ok(Value::text(text))
     }
 
     fn batches(&mut self, name: &str, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {

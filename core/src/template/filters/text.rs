@@ -25,17 +25,7 @@ impl<'a> Interpreter<'a, '_> {
                     other => Ok(other.clone()),
                 }
             }
-            "trim" => {
-                let [chars] = given.bind(name, ["chars"], 0)?;
-                let text = self.soft_text(value)?;
-                let chars = match &chars {
-                    None | Some(Value::None) => None,
-                    Some(Value::Str(chars)) => Some(chars.as_str()),
-                    Some(_) => return Err(raise("strip arg must be None or str")),
-                };
-                self.spend_bytes(text.as_str().len())?;
-                Ok(Value::Str(strip(&text, chars, Ends { start: true, end: true })))
-            }
+            "trim" => self.trim(value, given),
             "string" => {
                 given.bind(name, [], 0)?;
                 Ok(Value::Str(self.soft_text(value)?))
@@ -75,35 +65,52 @@ impl<'a> Interpreter<'a, '_> {
                 let given = Given { positional: vec![width.unwrap_or(Value::Int(80))], keywords: Vec::new() };
                 self.call_method(&Value::Str(text), "center", given)
             }
-            "wordcount" => {
-                given.bind(name, [], 0)?;
-                let text = self.soft_text(value)?;
-                if !text.as_str().is_ascii() {
-                    return Err(refuse("counting words beyond ASCII"));
-                }
-                let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                let words = text.as_str().split(|c| !is_word(c)).filter(|word| !word.is_empty());
-                Ok(Value::Int(words.count() as i64))
-            }
-            "format" => {
-                let format = self.soft_text(value)?;
-                if given.keywords.is_empty() {
-                    return self.percent(format.as_str(), &given, None);
-                }
-                if !given.positional.is_empty() {
-                    return Err(raise("can't handle positional and keyword arguments at the same time"));
-                }
-                let entries = given.keywords.into_iter().map(|(name, value)| (Value::Str(name), value));
-                let mapping = Value::Dict(Rc::new(Dict::of(entries.collect())));
-                let given = Given { positional: vec![mapping.clone()], keywords: Vec::new() };
-                self.percent(format.as_str(), &given, Some(&mapping))
-            }
+            "wordcount" => self.count_words(value, given),
+            "format" => self.percent_format(value, given),
             "escape" | "e" | "forceescape" | "safe" | "striptags" | "urlize" | "xmlattr" | "urlencode"
             | "filesizeformat" | "pprint" | "random" | "wordwrap" | "groupby" => {
                 Err(refuse("this filter, but for the last one of an output"))
             }
             _ => Err(raise(format!("No filter named {}.", crate::template::repr::quote(name)))),
         }
+    }
+
+    fn count_words(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        given.bind("wordcount", [], 0)?;
+        let text = self.soft_text(value)?;
+        if !text.as_str().is_ascii() {
+            return Err(refuse("counting words beyond ASCII"));
+        }
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = text.as_str().split(|c| !is_word(c)).filter(|word| !word.is_empty());
+        Ok(Value::Int(words.count() as i64))
+    }
+
+    fn trim(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        let [chars] = given.bind("trim", ["chars"], 0)?;
+        let text = self.soft_text(value)?;
+        let chars = match &chars {
+            None | Some(Value::None) => None,
+            Some(Value::Str(chars)) => Some(chars.as_str()),
+            Some(_) => return Err(raise("strip arg must be None or str")),
+        };
+        self.spend_bytes(text.as_str().len())?;
+        Ok(Value::Str(strip(&text, chars, Ends { start: true, end: true })))
+    }
+
+    /// `format`, which is `%` with the arguments of the filter.
+    fn percent_format(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        let format = self.soft_text(value)?;
+        if given.keywords.is_empty() {
+            return self.percent(format.as_str(), &given, None);
+        }
+        if !given.positional.is_empty() {
+            return Err(raise("can't handle positional and keyword arguments at the same time"));
+        }
+        let entries = given.keywords.into_iter().map(|(name, value)| (Value::Str(name), value));
+        let mapping = Value::Dict(Rc::new(Dict::of(entries.collect())));
+        let given = Given { positional: vec![mapping.clone()], keywords: Vec::new() };
+        self.percent(format.as_str(), &given, Some(&mapping))
     }
 
     fn indent(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {

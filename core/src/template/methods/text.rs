@@ -49,46 +49,13 @@ impl<'a> Interpreter<'a, '_> {
                 let count = count.map_or(Ok(-1), |count| int(&count, name))?;
                 self.replace(this, old.as_str(), new.as_str(), count)
             }
-            "join" => {
-                let [items] = given.bind(name, [""], 1)?;
-                let items = self.collect(&items.unwrap_or(Value::None))?;
-                let mut parts = Vec::with_capacity(items.len());
-                for (at, item) in items.iter().enumerate() {
-                    let Some(part) = item.as_str() else {
-                        let found = item.type_name();
-                        return Err(raise(format!(
-                            "sequence item {at}: expected str instance, {found} found"
-                        )));
-                    };
-                    parts.push(part);
-                }
-                let bytes: usize = parts.iter().map(|part| part.len() + text.len()).sum();
-                self.spend_bytes(bytes)?;
-                Ok(Value::text(parts.join(text)))
-            }
+            "join" => self.join_strings(text, given),
             "find" | "rfind" | "index" | "rindex" | "count" => self.find(text, name, given),
             "upper" | "lower" | "swapcase" | "title" | "capitalize" | "casefold" => {
                 given.bind(name, [], 0)?;
                 self.change_case(text, name)
             }
-            "partition" | "rpartition" => {
-                let [separator] = given.bind(name, [""], 1)?;
-                let separator = text_arg(separator, name)?;
-                let separator = separator.as_str();
-                if separator.is_empty() {
-                    return Err(raise("empty separator"));
-                }
-                let found = if name == "partition" { text.find(separator) } else { text.rfind(separator) };
-                let parts = match found {
-                    Some(at) => {
-                        let end = at + separator.len();
-                        [text.get(..at), text.get(at..end), text.get(end..)].map(Option::unwrap_or_default)
-                    }
-                    None if name == "partition" => [text, "", ""],
-                    None => ["", "", text],
-                };
-                Ok(Value::tuple(parts.into_iter().map(|part| piece(this, part)).collect()))
-            }
+            "partition" | "rpartition" => self.partition(this, name, given),
             "removeprefix" | "removesuffix" => {
                 let [affix] = given.bind(name, [""], 1)?;
                 let affix = text_arg(affix, name)?;
@@ -110,6 +77,43 @@ impl<'a> Interpreter<'a, '_> {
                 is_kind(text, name).map(Value::Bool)
             }
         }
+    }
+
+    /// `str.join`
+    fn join_strings(&mut self, text: &str, given: Given<'a>) -> Outcome<Value<'a>> {
+        let [items] = given.bind("join", [""], 1)?;
+        let items = self.collect(&items.unwrap_or(Value::None))?;
+        let mut parts = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            let Some(part) = item.as_str() else {
+                let found = item.type_name();
+                return Err(raise(format!("sequence item {at}: expected str instance, {found} found")));
+            };
+            parts.push(part);
+        }
+        let bytes: usize = parts.iter().map(|part| part.len() + text.len()).sum();
+        self.spend_bytes(bytes)?;
+        Ok(Value::text(parts.join(text)))
+    }
+
+    fn partition(&mut self, this: &Text<'a>, name: &str, given: Given<'a>) -> Outcome<Value<'a>> {
+        let text = this.as_str();
+        let [separator] = given.bind(name, [""], 1)?;
+        let separator = text_arg(separator, name)?;
+        let separator = separator.as_str();
+        if separator.is_empty() {
+            return Err(raise("empty separator"));
+        }
+        let found = if name == "partition" { text.find(separator) } else { text.rfind(separator) };
+        let parts = match found {
+            Some(at) => {
+                let end = at + separator.len();
+                [text.get(..at), text.get(at..end), text.get(end..)].map(Option::unwrap_or_default)
+            }
+            None if name == "partition" => [text, "", ""],
+            None => ["", "", text],
+        };
+        Ok(Value::tuple(parts.into_iter().map(|part| piece(this, part)).collect()))
     }
 
     fn starts(&mut self, this: &Text<'a>, name: &str, given: Given<'a>) -> Outcome<Value<'a>> {
