@@ -243,7 +243,8 @@ pub fn parse(api: Api, body: &[u8]) -> Result<Request, Pass> {
     if numbers::any_marked(&value) {
         return Err(Pass::new(PassReason::UnsupportedField, "a string that starts with U+10FFFE"));
     }
-    if numbers::any_rounded(&value) {
+    let printed = !matches!(api, Api::Completions | Api::Generate);
+    if printed && numbers::any_rounded(&value) {
         let marked = numbers::mark(body).ok_or_else(|| {
             Pass::new(PassReason::UnsupportedField, "a number beyond 64 bits that cannot be kept")
         })?;

@@ -168,6 +168,16 @@ pub struct ModelConfig {
     /// The engine's `--exclude-tools-when-tool-choice-none`.
     #[serde(default)]
     pub exclude_tools_when_tool_choice_none: bool,
+    /// Whether the engine parses tool calls (`--enable-auto-tool-choice` with `--tool-call-parser`). One that does not
+    /// answers an error to requests with tools, which then pass unsteered.
+    #[serde(default = "parses_tool_calls")]
+    pub tool_calls: bool,
+    /// The engine's `--trust-request-chat-template`.
+    #[serde(default)]
+    pub trust_request_chat_template: bool,
+    /// Minutes that the engine's local time is ahead of UTC, for templates that print the time.
+    #[serde(default)]
+    pub utc_offset_minutes: i16,
     /// Who tokenizes: the filter, or this sidecar, to which the filter then sends request bodies.
     #[serde(default)]
     pub tokenize: TokenizeMode,
@@ -196,6 +206,11 @@ pub enum TokenizeMode {
     InlineHf,
     /// This sidecar.
     Sidecar,
+}
+
+/// Most engines that get requests with tools parse their calls.
+fn parses_tool_calls() -> bool {
+    true
 }
 
 fn default_template_name() -> String {
@@ -261,7 +276,9 @@ impl ModelConfig {
             template_kwargs: self.chat_template_kwargs.clone(),
             content_format: self.chat_template_content_format,
             exclude_tools_when_none: self.exclude_tools_when_tool_choice_none,
-            ..ChatRules::default()
+            refuses_tool_calls: !self.tool_calls,
+            trust_request_chat_template: self.trust_request_chat_template,
+            utc_offset_seconds: i32::from(self.utc_offset_minutes) * 60,
         }
     }
 

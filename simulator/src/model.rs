@@ -104,13 +104,20 @@ impl PodModel {
         }))
     }
 
-    /// Token ids of a body's prompt. What `core` does not model (tools, images) is answered all the same, from the
-    /// body's raw text: a model server serves such requests, and so does this one.
+    /// Token ids of a body's prompt. What `core` does not model is answered all the same: from the body's raw
+    /// text, which also follows the part of a prompt that is keyed before its first image. A model server serves such
+    /// requests, and so does this one.
     pub fn tokens(&self, api: Api, body: &Value) -> Result<Vec<u32>, Pass> {
         let parsed = request::parse(api, &serde_json::to_vec(body).unwrap_or_default());
         match parsed.and_then(|request| self.model.tokens(&request, unix_seconds())) {
             Err(pass) if !is_client_error(pass.reason) => self.raw_tokens(raw_text(body)),
-            result => Ok(result?.ids),
+            result => {
+                let mut encoded = result?;
+                if !encoded.complete {
+                    encoded.ids.extend(self.raw_tokens(raw_text(body))?);
+                }
+                Ok(encoded.ids)
+            }
         }
     }
 

@@ -247,8 +247,9 @@ async fn placeholders_change_nothing() {
     followed.batch(0, json!([placeholder, on_it, good])).await;
     assert_eq!(followed.credited(0, &tokens, None, None).await, 2);
     assert_eq!(followed.skipped("placeholder").await, 1.0);
-    // It has no content, so nothing can be chained over it.
-    assert_eq!(followed.skipped("parent_unknown").await, 1.0);
+    // It has no content, so what is chained over it waits for a store that has.
+    let streams = followed.sidecar.client().get("/v1/streams").await.unwrap().text();
+    assert_eq!(serde_json::from_str::<Value>(&streams).unwrap()[0]["waiting"], 1, "{streams}");
 }
 
 /// Only the first block's event shows the salt; the blocks that follow it belong to the same tenant.

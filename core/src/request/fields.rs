@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::numbers::marked;
 use super::{invalid, unsupported};
 use crate::pass::Pass;
 
@@ -32,7 +33,7 @@ impl Fields {
     pub(super) fn string(&mut self, name: &str) -> Result<Option<String>, Pass> {
         match self.take(name) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Value::String(text)) if marked(&text).is_none() => Ok(Some(text)),
             Some(_) => Err(invalid(name, "a string")),
         }
     }

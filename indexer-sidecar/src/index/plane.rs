@@ -286,7 +286,8 @@ impl Plane {
     pub(super) fn evict(&mut self, chains: &Chains, hash: EngineHash) -> Evicted {
         let Some(entry) = self.hashes.get(hash) else { return Evicted::Nothing };
         match entry.copies {
-            0 if chains.holds(self.credit.holder, entry.block) => {
+            // Without proofs the credit is that of another hash for the same block.
+            0 if self.proven && chains.holds(self.credit.holder, entry.block) => {
                 self.credit.take(chains, entry.block, self.span(hash));
                 return Evicted::Proof;
             }

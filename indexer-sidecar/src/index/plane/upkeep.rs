@@ -60,8 +60,8 @@ impl Plane {
             self.copies -= u64::from(entry.copies);
             self.counted -= 1;
         } else {
-            // Before the memory lets go of it: nobody else may hold it.
-            if chains.holds(self.credit.holder, entry.block) {
+            // Before the memory lets go of it: nobody else may hold it. Without proofs the credit is another hash's.
+            if self.proven && chains.holds(self.credit.holder, entry.block) {
                 self.credit.take(chains, entry.block, span);
             }
             self.memory.take(chains, entry.block, span);
