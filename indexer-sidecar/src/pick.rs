@@ -163,8 +163,9 @@ impl Picker {
         order(&mut listed);
         listed.truncate(LISTED_MAX);
         let first = &listed[0];
-        self.index.note_pick(&request.model, &first.address, &keys);
+        // Traffic does not follow an observed pick: it says nothing of what that endpoint will store.
         if !request.observe {
+            self.index.note_pick(&request.model, &first.address, &keys);
             self.index.speculate(&request.model, &first.address, &keys);
         }
         book.turns.take(first.address.clone());

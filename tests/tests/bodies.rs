@@ -22,12 +22,12 @@ const MIB: usize = 1 << 20;
 /// Path, body, and why it cannot be steered.
 fn unkeyable() -> Vec<(&'static str, String, &'static str)> {
     let chat = |content: Value| json!({"model": "demo", "messages": [{"role": "user", "content": content}]});
-    let image = json!([{"type": "image_url", "image_url": {"url": "http://127.0.0.1/cat.png"}}]);
     let mut templated = chat("hello".into());
-    templated["chat_template_kwargs"] = json!({"enable_thinking": false});
+    templated["chat_template"] = json!("{{ messages }}");
     let mut tooled = chat("hello".into());
-    tooled["tools"] = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
-    let truncated = json!({"model": "demo", "prompt": "hello", "truncate_prompt_tokens": 5});
+    tooled["tools"] = json!([]);
+    let filled = json!({"model": "demo", "prompt": "hello", "suffix": "bye"});
+    let scored = json!({"model": "demo", "prompt": "hello", "prompt_logprobs": 1});
     let unknown = json!({"model": "nobody", "prompt": "hello"});
     vec![
         (COMPLETIONS, r#"{"model": "demo", "prompt": "hel"#.to_owned(), "malformed_json"),
@@ -41,10 +41,10 @@ fn unkeyable() -> Vec<(&'static str, String, &'static str)> {
         (COMPLETIONS, json!({"model": 7, "prompt": "hello"}).to_string(), "invalid_field"),
         (CHAT, json!({"model": "demo", "messages": "hello"}).to_string(), "invalid_field"),
         (CHAT, chat(json!(5)).to_string(), "invalid_field"),
-        (CHAT, chat(image).to_string(), "unsupported_content"),
-        (CHAT, templated.to_string(), "unsupported_field"),
-        (CHAT, tooled.to_string(), "unsupported_field"),
-        (COMPLETIONS, truncated.to_string(), "unsupported_field"),
+        (CHAT, templated.to_string(), "invalid_field"),
+        (CHAT, tooled.to_string(), "invalid_field"),
+        (COMPLETIONS, filled.to_string(), "unsupported_field"),
+        (COMPLETIONS, scored.to_string(), "cache_not_read"),
         (COMPLETIONS, completion(ids(1, 300)).to_string(), "prompt_too_long"),
         ("/tokenize", completion("hello").to_string(), "path"),
     ]
