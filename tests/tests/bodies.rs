@@ -41,7 +41,7 @@ fn unkeyable() -> Vec<(&'static str, String, &'static str)> {
         (COMPLETIONS, json!({"model": 7, "prompt": "hello"}).to_string(), "invalid_field"),
         (CHAT, json!({"model": "demo", "messages": "hello"}).to_string(), "invalid_field"),
         (CHAT, chat(json!(5)).to_string(), "invalid_field"),
-        (CHAT, templated.to_string(), "invalid_field"),
+        (CHAT, templated.to_string(), "template_error"),
         (CHAT, tooled.to_string(), "invalid_field"),
         (COMPLETIONS, filled.to_string(), "unsupported_field"),
         (COMPLETIONS, scored.to_string(), "cache_not_read"),

@@ -157,12 +157,13 @@ fn script(layout: &str) -> Vec<(&'static str, bool, u32)> {
         ("full", false, 1 + full),
         ("removed", false, 1 + full.saturating_sub(1)),
         ("cleared", false, 0),
-        // Its parent is gone.
+        // Its parent is remembered, but not held.
         ("full", false, 0),
-        ("minimal", false, 1),
-        // Removes, clears, and stores on a parent that is not there.
+        // The parent's tokens are held again, under the hash of the second of the blocks that hang on it.
+        ("minimal", false, 1 + full.saturating_sub(1)),
+        // Removes, clears, and stores on a parent that is not held.
         ("mixed", false, 0),
-        ("minimal", false, 1),
+        ("minimal", false, 1 + full.saturating_sub(1)),
         ("no_rank", false, 0),
         ("minimal", true, 1),
     ]
