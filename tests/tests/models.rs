@@ -5,7 +5,7 @@ mod common;
 
 use common::{LIMIT, ask, complete, events_arrive, eventually, ids, metrics, start};
 use serde_json::{Value, json};
-use warmpath_harness::{ModelFiles, Stack, Steer};
+use warmpath_harness::{ModelFiles, Stack, StackBuilder, Steer};
 
 /// Loads of models, over all VMs.
 async fn loads(stack: &Stack) -> f64 {
@@ -101,9 +101,14 @@ async fn two_models(steer: Steer) {
     assert_eq!(named("nobody").await, "unknown_model");
 }
 
+/// The sidecar may take as long for a prompt as a busy machine needs.
+fn patient_prompts(builder: StackBuilder) -> StackBuilder {
+    builder.sidecar(json!({"prompts": {"deadline": "10s"}}))
+}
+
 /// The sidecar tokenizes: the filter has no tokenizer, and the second prompt finds the first one's blocks.
 async fn sidecar_tokenizes(steer: Steer) {
-    let Some(mut stack) = start("sidecar_tokenizes", steer, |builder| builder).await else { return };
+    let Some(mut stack) = start("sidecar_tokenizes", steer, patient_prompts).await else { return };
     change(&mut stack, "tokenize", json!("sidecar"));
     let text = "Every word of this long prompt is told to the sidecar, and to nobody else. ".repeat(20);
     let body = json!({"model": "demo", "messages": [{"role": "user", "content": text}], "max_tokens": 1});

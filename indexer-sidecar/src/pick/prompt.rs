@@ -75,3 +75,35 @@ fn keys(model: &Model, path: &str, body: &[u8]) -> Result<PromptKeys, Pass> {
     let now = since.and_then(|since| i64::try_from(since.as_secs()).ok());
     model.keys(&request::parse(api, body)?, now)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use warmpath_core::definition::ModelDefinition;
+    use warmpath_core::model::Model;
+    use warmpath_core::tokenizer::HfTokenizer;
+
+    use super::Prompts;
+    use crate::config::PromptsConfig;
+    use crate::metrics::Metrics;
+
+    /// The only place is taken and stays so: the deadline ends the wait, however slow the machine is.
+    #[tokio::test]
+    async fn a_prompt_that_takes_too_long_is_answered_at_its_deadline() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../core/tests/data/tokenizer.json");
+        let tokenizer = Box::new(HfTokenizer::from_json(&std::fs::read(file).unwrap()).unwrap());
+        let model = Arc::new(Model::load(ModelDefinition::default(), tokenizer, None).unwrap());
+        let config =
+            PromptsConfig { at_once: 1, deadline: Duration::from_millis(5), ..PromptsConfig::default() };
+        let prompts = Prompts::new(&config);
+        let place = prompts.places.clone().acquire_owned().await.unwrap();
+        let metrics = Metrics::default();
+        let ask = || prompts.keys(model.clone(), "/v1/completions".to_owned(), b"{}".to_vec(), &metrics);
+        assert_eq!(ask().await.unwrap_err().code(), tonic::Code::DeadlineExceeded);
+        let counted = metrics.prompts.get_or_create(&super::PromptLabels { outcome: "deadline" }).get();
+        assert_eq!(counted, 1);
+        drop(place);
+    }
+}
