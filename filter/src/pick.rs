@@ -102,6 +102,8 @@ pub struct Answer {
     pub first: String,
     /// Leading blocks of the prompt that it holds.
     pub match_blocks: u32,
+    /// Its data-parallel rank that holds them, if the engine is to be told.
+    pub rank: Option<u32>,
     /// Keys that the sidecar made of the prompt; 0 if this filter made them.
     pub prompt_keys: usize,
     /// The steering header's value: at most [`ENDPOINTS_MAX`] endpoints, comma separated, best first.
@@ -130,6 +132,7 @@ pub fn decode(message: &[u8]) -> Result<Answer, Reason> {
         pick_id: response.pick_id,
         first: first.address,
         match_blocks: first.match_blocks,
+        rank: first.data_parallel_rank,
         prompt_keys: response.prompt_keys as usize,
         header,
     })
@@ -207,6 +210,8 @@ mod tests {
             address: (*address).to_owned(),
             match_blocks: 9 - i as u32,
             score: 0.5,
+            data_parallel_rank: (*address == "1.1.1.1:1").then_some(3),
+            ..ScoredEndpoint::default()
         });
         let response = PickResponse { endpoints: endpoints.collect(), pick_id: 4, ..PickResponse::default() };
         decode(&response.encode_to_vec())
@@ -217,6 +222,7 @@ mod tests {
         let five = answer(&["1.1.1.1:1", "1.1.1.2:1", "[::1]:1", "1.1.1.4:1", "1.1.1.5:1"]).unwrap();
         assert_eq!(five.header, "1.1.1.1:1,1.1.1.2:1,[::1]:1,1.1.1.4:1");
         assert_eq!((five.first.as_str(), five.match_blocks, five.pick_id), ("1.1.1.1:1", 9, 4));
+        assert_eq!(five.rank, Some(3));
     }
 
     #[test]
@@ -224,6 +230,7 @@ mod tests {
         let answer_ =
             answer(&["pod-1:8000", "1.1.1.1:1\r\nx: y", "1.1.1.2:1,6.6.6.6:1", "1.1.1.3:1"]).unwrap();
         assert_eq!((answer_.header.as_str(), answer_.match_blocks), ("1.1.1.3:1", 6));
+        assert_eq!(answer_.rank, None);
         assert_eq!(answer(&["pod-1:8000"]), Err(Reason::NoEndpoints));
         assert_eq!(decode(&[]), Err(Reason::NoEndpoints));
         assert_eq!(decode(b"\xff\xff"), Err(Reason::CalloutError));

@@ -38,6 +38,11 @@ use crate::vm::Vm;
 pub const ENDPOINT_HEADER: &str = "x-gateway-destination-endpoint";
 /// Marks requests that the filter is done with, for the route that has long timeouts.
 pub const MARK_HEADER: &str = "x-warmpath";
+/// Which of the data-parallel ranks behind one HTTP port serves the request: vLLM's own header. A client's is replaced
+/// where a pick names the rank, and otherwise left alone: it is the engine's API.
+pub const RANK_HEADER: &str = "x-data-parallel-rank";
+/// Filter state `wasm.warmpath_rank`: the same in `steer: filter_state`.
+pub const RANK_STATE: &str = "warmpath_rank";
 /// Filter state `wasm.kv_endpoint`: the endpoint list in `steer: filter_state`.
 pub const ENDPOINT_STATE: &str = "kv_endpoint";
 /// Filter state for access logs: [`Outcome::label`].

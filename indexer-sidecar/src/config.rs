@@ -14,11 +14,16 @@ use warmpath_core::renderer::TokenizerMode;
 use warmpath_core::tokenizer::check::SELF_CHECK_STRINGS;
 
 use crate::events::CentralConfig;
-use crate::index::BLOCKS_MAX_DEFAULT;
 
 mod check;
+mod error;
+mod index;
+mod logs;
 mod read;
 
+pub use error::ConfigError;
+pub use index::IndexConfig;
+pub use logs::{Level, LogsConfig};
 pub(crate) use read::{from_yaml, read_text};
 
 /// The whole file, checked.
@@ -308,89 +313,6 @@ pub struct EndpointsConfig {
 
 fn default_resolve_every() -> Duration {
     Duration::from_secs(5)
-}
-
-/// Bounds of the index.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct IndexConfig {
-    /// The most entries (publisher, group, medium, block) in all; stores beyond it are not credited, and counted.
-    pub blocks_max: usize,
-    /// How long the blocks of a pick count as coming on the endpoint that it chose, so that a burst of requests with
-    /// one new prefix stays together; 0: not at all.
-    #[serde(with = "humantime_serde")]
-    pub speculate_for: Duration,
-}
-
-impl Default for IndexConfig {
-    fn default() -> Self {
-        Self { blocks_max: BLOCKS_MAX_DEFAULT, speculate_for: Duration::ZERO }
-    }
-}
-
-/// What is logged.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogsConfig {
-    /// The least severe level that is written.
-    pub level: Level,
-    /// One line "Calculated score" per pick and listed endpoint. Applied while running.
-    pub scores: bool,
-    /// Time between two "metrics beat" lines.
-    #[serde(with = "humantime_serde")]
-    pub beat_every: Duration,
-}
-
-impl Default for LogsConfig {
-    fn default() -> Self {
-        Self { level: Level::Info, scores: true, beat_every: Duration::from_secs(60) }
-    }
-}
-
-/// Severity of a log line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Level {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl Level {
-    /// The level's name, as the configuration spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-/// What is wrong with a file, where, and what to do.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {at}{}{message}", file.display(), if at.is_empty() { "" } else { ": " })]
-pub struct ConfigError {
-    /// The file.
-    pub file: PathBuf,
-    /// Path in the file, such as `models[0].block_tokens`; empty for the file as a whole.
-    pub at: String,
-    /// What was wrong, and what to do.
-    pub message: String,
-}
-
-impl ConfigError {
-    /// An error at the path `at` of `file`.
-    pub fn new(file: &Path, at: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), at: at.into(), message: message.into() }
-    }
 }
 
 /// Reads and checks the configuration file.

@@ -21,7 +21,7 @@ pub struct Endpoint {
 }
 
 /// Event source of one data-parallel rank.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct RankSource {
     /// The data-parallel rank, from 0.
     pub rank: u32,
@@ -29,6 +29,10 @@ pub struct RankSource {
     pub events: String,
     /// "ip:port" of its replay socket; `None`: the engine has none.
     pub replay: Option<String>,
+    /// Blocks that its GPU has memory for, where the operator says it.
+    pub num_gpu_blocks: Option<u64>,
+    /// "ip:port" of the HTTP server whose `/metrics` is asked for that otherwise; `None`: nobody is asked.
+    pub metrics: Option<String>,
 }
 
 /// All endpoints, each address once, in the order of the file.

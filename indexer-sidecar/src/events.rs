@@ -4,6 +4,7 @@
 //! Not here: what blocks mean (`index`), and which endpoints there are (`endpoints`). [`run`] keeps one task per
 //! endpoint and data-parallel rank; identity is the connection, never a topic, except on the [`central`] socket.
 
+pub mod capacity;
 pub mod central;
 pub mod decode;
 pub mod event;

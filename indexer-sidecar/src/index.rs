@@ -46,7 +46,7 @@ use crate::events::event::Medium;
 /// 100 bytes each, 400 MB. One pod with 80 GB of KV cache holds some 20,000 blocks, so this is some 200 pods.
 pub const BLOCKS_MAX_DEFAULT: usize = 4_000_000;
 
-/// Bytes of the chains of all models, unless configured otherwise.
+/// Bytes of the whole index on the heap, unless configured otherwise.
 pub const BYTES_MAX_DEFAULT: usize = 1 << 30;
 
 /// What decides the keys of a model's blocks.
@@ -78,6 +78,8 @@ pub struct EndpointMatch {
     pub address: Arc<str>,
     /// Its data-parallel rank that holds the most; the others of this are that rank's.
     pub rank: u32,
+    /// Its data-parallel ranks that are followed: they share the address, and with it one HTTP port.
+    pub ranks: u32,
     /// Leading blocks held in GPU memory.
     pub blocks: u32,
     /// Leading blocks that recent picks will bring there, the held ones counted again; 0: none.
@@ -119,6 +121,11 @@ impl SharedIndex {
             started,
             speculate_for: Duration::ZERO,
         }
+    }
+
+    /// The same, of at most so many bytes on the heap.
+    pub fn within(self, bytes_max: usize) -> Self {
+        Self { budget: Arc::new(Budget::new(bytes_max)), ..self }
     }
 
     /// The same, in which the blocks of a pick count as coming on its endpoint for so long; 0: they do not.
@@ -325,9 +332,10 @@ impl EndpointMatch {
     /// Takes in another rank of the same endpoint: live ranks count before others, then the longer match.
     fn merge(&mut self, rank: Self) {
         let block_tokens = self.block_tokens.or(rank.block_tokens);
+        let ranks = self.ranks + rank.ranks;
         if (rank.live, rank.blocks, rank.lengths) > (self.live, self.blocks, self.lengths) {
             *self = rank;
         }
-        self.block_tokens = block_tokens;
+        (self.block_tokens, self.ranks) = (block_tokens, ranks);
     }
 }

@@ -4,7 +4,7 @@
 //! on other threads. [`order`] has the rules; [`socket`] the Unix socket that Envoy connects to, [`serve`] the thread that
 //! answers.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,9 @@ use warmpath_proto::v1::{
     PickPromptRequest, PickRequest, PickResponse, ReportRequest, ReportResponse, ScoredEndpoint, Stage,
 };
 
+use crate::events::event::Medium;
 use crate::index::SharedIndex;
+use crate::index::report::medium_name;
 use crate::load::{Known, Load};
 use crate::metrics::{LeftOutLabels, Metrics, Outcome, PickLabels, ReportLabels};
 use crate::state::StateHandle;
@@ -28,7 +30,7 @@ pub mod serve;
 pub mod socket;
 pub mod turns;
 
-use order::{Candidate, eligible, order};
+use order::{Candidate, MediumWeights, Weights, eligible, order, rank, rank_limit};
 use prompt::Prompts;
 use score_log::{PickScores, ScoreLog};
 use turns::Turns;
@@ -56,6 +58,7 @@ pub struct Picker {
     scores: ScoreLog,
     keys_max: usize,
     prompts: Prompts,
+    weights: Weights,
 }
 
 /// What picks share: counts and whose turn it is. One lock, so that two picks never see the same counts.
@@ -92,7 +95,13 @@ impl Picker {
         let load = Load::new(since_epoch.as_micros() as u64);
         let book = Arc::new(Mutex::new(Book { load, turns: Turns::default() }));
         let scores = ScoreLog::start(metrics.log_lines_dropped.clone());
-        Self { index, book, state, metrics, scores, keys_max, prompts }
+        let weights = Weights::default();
+        Self { index, book, state, metrics, scores, keys_max, prompts, weights }
+    }
+
+    /// The same with other weights of what is held elsewhere than in GPU memory.
+    pub fn weighing(self, weights: &MediumWeights) -> Self {
+        Self { weights: Weights::new(weights), ..self }
     }
 
     /// Outstanding picks by endpoint, of endpoints that have any.
@@ -138,6 +147,7 @@ impl Picker {
         }
         let keys = self.keys(request);
         let matches = self.index.lookup(&request.model, &keys);
+        let ranks = rank_limit(&matches);
         let subset: HashSet<&str> = request.candidates.iter().map(String::as_str).collect();
         let (found, left_out) = eligible(matches, request.block_tokens, &subset);
         for (reason, count) in [("block_size", left_out.block_size), ("stream_down", left_out.stream_down)] {
@@ -155,12 +165,14 @@ impl Picker {
             .map(|found| Candidate {
                 outstanding: book.load.outstanding(&found.address),
                 match_blocks: found.blocks,
+                lengths: found.lengths,
+                rank: rank(&found, ranks),
                 coming_blocks: found.coming,
                 last_turn: book.turns.last(&found.address),
                 address: found.address,
             })
             .collect();
-        order(&mut listed);
+        order(&mut listed, &self.weights);
         listed.truncate(LISTED_MAX);
         let first = &listed[0];
         // Traffic does not follow an observed pick: it says nothing of what that endpoint will store.
@@ -267,6 +279,14 @@ fn scored(listed: &[Candidate], keys: usize) -> Vec<ScoredEndpoint> {
             address: candidate.address.to_string(),
             match_blocks: candidate.match_blocks,
             score: score(candidate.match_blocks),
+            data_parallel_rank: candidate.rank,
+            medium_blocks: medium_blocks(&candidate.lengths),
         })
         .collect()
+}
+
+/// Leading blocks by medium, without the GPU's and without those that hold none.
+fn medium_blocks(lengths: &[u32; Medium::ALL.len()]) -> HashMap<String, u32> {
+    let others = Medium::ALL.into_iter().zip(*lengths).skip(1).filter(|(_, blocks)| *blocks > 0);
+    others.map(|(medium, blocks)| (medium_name(medium).to_owned(), blocks)).collect()
 }

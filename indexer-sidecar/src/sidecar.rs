@@ -79,13 +79,17 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let Loaded { file, config, library, stamps } = loaded;
     listeners.addresses()?.warn_if_open();
-    let index = Arc::new(SharedIndex::new(config.index.blocks_max).speculating(config.index.speculate_for));
+    let index = SharedIndex::new(config.index.blocks_max)
+        .within(usize::try_from(config.index.bytes_max.as_u64()).unwrap_or(usize::MAX))
+        .speculating(config.index.speculate_for);
+    let index = Arc::new(index);
     let event_metrics = Arc::new(EventMetrics::default());
     let rules = watch::Sender::new(Rules::new(library.key_rules()));
     let state = StateHandle::new(library, config.mode, config.logs.scores);
     let prompts = Prompts::new(&config.prompts);
     let picker =
-        Picker::new(Arc::clone(&index), state.clone(), Arc::clone(&metrics), config.pick.keys_max, prompts);
+        Picker::new(Arc::clone(&index), state.clone(), Arc::clone(&metrics), config.pick.keys_max, prompts)
+            .weighing(&config.index.medium_weights);
     let endpoints = watch::Sender::new(Arc::new(EndpointSet::new()));
     let endpoints_read = watch::Sender::new(false);
     let mut registry = Registry::default();

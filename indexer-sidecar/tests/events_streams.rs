@@ -110,7 +110,8 @@ impl Sidecar {
 }
 
 fn endpoint(events: &str, replay: Option<&str>) -> Endpoint {
-    let rank = RankSource { rank: 0, events: events.to_owned(), replay: replay.map(str::to_owned) };
+    let rank =
+        RankSource { events: events.to_owned(), replay: replay.map(str::to_owned), ..RankSource::default() };
     Endpoint { address: ADDRESS.into(), model: "m".into(), ranks: vec![rank] }
 }
 

@@ -132,7 +132,8 @@ async fn play(name: &str, messages: &[Message], framing: Framing) {
         pod.keep(message.seq, &message.payload);
         events(&mut naive, message);
     }
-    let rank = RankSource { rank: 0, events: pod.events.clone(), replay: Some(pod.replays.clone()) };
+    let rank =
+        RankSource { events: pod.events.clone(), replay: Some(pod.replays.clone()), ..RankSource::default() };
     let endpoint = Endpoint { address: "10.0.0.1:8000".into(), model: "m".into(), ranks: vec![rank] };
     let endpoints = watch::Sender::new(Arc::new(vec![endpoint]));
     let rules = KeyRules { seed: SEED, salt: SaltRule::Keyed, block_tokens: naive.block as u32 };

@@ -22,7 +22,6 @@ enum Op {
         copies: u32,
         flags: u8,
     },
-    Release(u64),
     Remove(u64),
     /// Forgets what has so many copies or more, and flags the rest.
     Retain(u32),
@@ -38,8 +37,7 @@ fn ops() -> impl Strategy<Value = Op> {
     prop_oneof![
         40 => (hashes(), 0..3_usize).prop_map(|(hash, block)| Op::Store { hash, block }),
         10 => (hashes(), 0..3_usize, copies, 0..8_u8).prop_map(|(hash, block, copies, flags)| Op::Insert { hash, block, copies, flags }),
-        20 => hashes().prop_map(Op::Release),
-        10 => hashes().prop_map(Op::Remove),
+        30 => hashes().prop_map(Op::Remove),
         1 => (1..40_u32).prop_map(Op::Retain),
     ]
 }
@@ -77,15 +75,6 @@ fn apply(twin: &mut HashMap<u64, Entry>, hashes: &mut Hashes, blocks: &[BlockRef
         Op::Insert { hash, block, copies, flags } => {
             let entry = Entry { block: blocks[block], copies, flags };
             assert_eq!(hashes.insert(full(hash), entry), twin.insert(hash, entry));
-        }
-        Op::Release(hash) => {
-            let left =
-                twin.get(&hash).map(|entry| Entry { copies: entry.copies.saturating_sub(1), ..*entry });
-            match left {
-                Some(entry) if entry.copies > 0 => drop(twin.insert(hash, entry)),
-                _ => drop(twin.remove(&hash)),
-            }
-            assert_eq!(hashes.release(full(hash)), left);
         }
         Op::Remove(hash) => assert_eq!(hashes.remove(full(hash)), twin.remove(&hash)),
         Op::Retain(most) => {

@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Tokens of one key; by default the smallest block size in the captures
     #[arg(long)]
     block_tokens: Option<u32>,
+    /// Blocks that the captured engine's GPU had memory for; counts are held to it
+    #[arg(long)]
+    num_gpu_blocks: Option<u64>,
 }
 
 /// Play the captures and print what they came to.
@@ -38,6 +41,9 @@ pub(crate) fn play(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     if let Some(tokens) = options.block_tokens {
         command.arg("--block-tokens").arg(tokens.to_string());
+    }
+    if let Some(blocks) = options.num_gpu_blocks {
+        command.arg("--num-gpu-blocks").arg(blocks.to_string());
     }
     if !command.status().context("starting the replay")?.success() {
         bail!("the replay failed");

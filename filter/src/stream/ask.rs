@@ -6,7 +6,7 @@ use warmpath_core::definition::{ModelDefinition, Overflow};
 use warmpath_core::pass::Pass;
 use warmpath_core::request::{self, Api};
 
-use super::{ENDPOINT_HEADER, ENDPOINT_STATE, Hold, Phase, Pick, Stream};
+use super::{ENDPOINT_HEADER, ENDPOINT_STATE, Hold, Phase, Pick, RANK_HEADER, RANK_STATE, Stream};
 use crate::catalog::Serving;
 use crate::config::Config;
 use crate::host::{GrpcCall, Host};
@@ -170,13 +170,22 @@ impl Stream {
     /// Writes the endpoints where Envoy's load balancer will look for them.
     pub(super) fn steer(&self, host: &dyn Host, hold: Hold, answer: &Answer) -> Result<(), Reason> {
         let failed = |_| Reason::HostError;
+        let rank = answer.rank.map(|rank| rank.to_string());
         match hold {
             Hold::Headers => {
+                if let Some(rank) = &rank {
+                    host.set_request_header(RANK_HEADER, Some(rank)).map_err(failed)?;
+                }
                 host.set_request_header(ENDPOINT_HEADER, Some(&answer.header)).map_err(failed)?;
                 self.mark(host, "steered");
                 Ok(())
             }
-            Hold::Body => host.set_property(ENDPOINT_STATE, &answer.header).map_err(failed),
+            Hold::Body => {
+                if let Some(rank) = &rank {
+                    host.set_property(RANK_STATE, rank).map_err(failed)?;
+                }
+                host.set_property(ENDPOINT_STATE, &answer.header).map_err(failed)
+            }
             Hold::Nothing => Ok(()),
         }
     }

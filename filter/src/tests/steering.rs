@@ -23,6 +23,7 @@ pub(super) fn answer(pick_id: u64, addresses: &[&str]) -> Vec<u8> {
         address: (*address).to_owned(),
         match_blocks: 1,
         score: 0.5,
+        ..ScoredEndpoint::default()
     });
     PickResponse { endpoints: endpoints.collect(), pick_id, ..PickResponse::default() }.encode_to_vec()
 }
@@ -89,6 +90,46 @@ fn filter_state_mode_holds_the_body_and_touches_no_header() {
     assert_eq!(host.state("kv_endpoint").unwrap(), "10.0.0.1:80");
     assert_eq!(host.header("x-warmpath"), None);
     assert_eq!(host.state("warmpath_reason").unwrap(), "steered");
+}
+
+/// The answer to [`BODY`] of an endpoint whose ranks share one port.
+fn ranked(rank: Option<u32>) -> Vec<u8> {
+    let endpoint = ScoredEndpoint {
+        address: "10.0.0.1:80".into(),
+        match_blocks: 1,
+        data_parallel_rank: rank,
+        ..ScoredEndpoint::default()
+    };
+    PickResponse { endpoints: vec![endpoint], pick_id: 3, ..PickResponse::default() }.encode_to_vec()
+}
+
+#[test]
+fn the_engine_is_told_the_picked_rank_in_place_of_the_clients() {
+    // A rank that no pick names is the client's affair.
+    for (rank, told) in [(Some(1), "1"), (Some(0), "0"), (None, "7")] {
+        let with_client = [POST, &[("x-data-parallel-rank", "7")]].concat();
+        let (host, _, mut stream) = ready(HEADER);
+        host.request(&with_client);
+        stream.on_request_headers(&host, false);
+        host.body.replace(BODY.to_vec());
+        stream.on_request_body(&host, BODY.len(), true);
+        give(&host, &mut stream, ranked(rank));
+        assert_eq!(host.header("x-data-parallel-rank").as_deref(), Some(told));
+        assert_eq!(host.header("x-gateway-destination-endpoint").as_deref(), Some("10.0.0.1:80"));
+
+        let (host, _, mut stream) = ready(FILTER_STATE);
+        send(&host, &mut stream, BODY);
+        give(&host, &mut stream, ranked(rank));
+        assert_eq!(host.state("warmpath_rank"), rank.map(|rank| rank.to_string()));
+    }
+}
+
+#[test]
+fn an_observed_pick_names_no_rank() {
+    let (host, _, mut stream) = ready(r#"{"steer": "header", "mode": "observe"}"#);
+    send(&host, &mut stream, BODY);
+    give(&host, &mut stream, ranked(Some(1)));
+    assert_eq!((host.header("x-data-parallel-rank"), host.state("warmpath_rank")), (None, None));
 }
 
 #[test]

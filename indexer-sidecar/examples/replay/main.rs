@@ -26,6 +26,10 @@ struct Arguments {
     /// Tokens of one key; by default the smallest block size in the captures
     #[arg(long)]
     block_tokens: Option<u32>,
+    /// Blocks that the captured engine's GPU had memory for: counts are held to it, as `num_gpu_blocks` in an endpoints
+    /// file does
+    #[arg(long)]
+    num_gpu_blocks: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -39,9 +43,9 @@ fn main() -> ExitCode {
 }
 
 /// One publisher with what its replay socket has.
-struct Publisher {
-    stream: Stream,
-    replay: Option<Batches>,
+pub(crate) struct Publisher {
+    pub(crate) stream: Stream,
+    pub(crate) replay: Option<Batches>,
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -81,7 +85,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("no threads for the runtime")?;
     let mut results = Vec::new();
     for publisher in publishers {
-        results.push(runtime.block_on(play::play(publisher.stream, publisher.replay, block_tokens))?);
+        results.push(runtime.block_on(play::play(publisher, block_tokens, arguments.num_gpu_blocks))?);
     }
     report::print(&results);
     if let Some(file) = &arguments.json {

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use warmpath_core::definition::SaltRule;
 use zeromq::{PubSocket, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
 
-use crate::capture::{Batches, Stream};
+use crate::Publisher;
+use crate::capture::Batches;
 
 /// Batches sent before the subscriber must have caught up: fewer than any queue between us holds.
 const AHEAD_MAX: u64 = 64;
@@ -50,10 +51,11 @@ pub(crate) struct Played {
 
 /// Plays a publisher from its first batch to its last.
 pub(crate) async fn play(
-    stream: Stream,
-    replay: Option<Batches>,
+    publisher: Publisher,
     block_tokens: u32,
+    num_gpu_blocks: Option<u64>,
 ) -> anyhow::Result<Played> {
+    let Publisher { stream, replay } = publisher;
     let mut publish = PubSocket::new();
     let events = publish.bind("tcp://127.0.0.1:0").await.context("binding the PUB socket")?;
     let mut replays = None;
@@ -64,7 +66,8 @@ pub(crate) async fn play(
             Some(address(&router.bind("tcp://127.0.0.1:0").await.context("binding the ROUTER socket")?));
         served = Some(tokio::spawn(serve(router, batches)));
     }
-    let source = RankSource { rank: 0, events: address(&events), replay: replays };
+    let source =
+        RankSource { events: address(&events), replay: replays, num_gpu_blocks, ..RankSource::default() };
     let sidecar = Sidecar::start(source, block_tokens);
     let name = format!("{} {}", stream.file.display(), stream.endpoint);
     let outcome = async {

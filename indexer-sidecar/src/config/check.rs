@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use super::{Config, ConfigError, ModelConfig};
 use crate::events::CentralConfig;
 
@@ -16,6 +18,9 @@ const NAMES_MAX: usize = 4096;
 
 /// The shortest time between two DNS resolutions or two log beats: below it the sidecar only keeps itself busy.
 const PERIOD_MIN: Duration = Duration::from_millis(100);
+
+/// The smallest index: below it, what is kept free for the next writes is most of it.
+const INDEX_BYTES_MIN: ByteSize = ByteSize::mib(1);
 
 pub(super) const SEED_MISSING: &str =
     "missing: give `seed` (1 to 16 hex digits, for example from `openssl rand -hex 8`) or `seed_file`";
@@ -40,6 +45,14 @@ pub(super) fn check(config: &Config, file: &Path) -> Result<(), ConfigError> {
     }
     if config.index.blocks_max == 0 {
         return fail("index.blocks_max", "must be at least 1".into());
+    }
+    if config.index.bytes_max < INDEX_BYTES_MIN {
+        return fail("index.bytes_max", format!("must be at least {INDEX_BYTES_MIN}"));
+    }
+    for (medium, weight) in config.index.medium_weights.named() {
+        if !(0.0..=1.0).contains(&weight) {
+            return fail(&format!("index.medium_weights.{medium}"), format!("{weight}: give 0 to 1"));
+        }
     }
     if config.assets.self_check_strings == 0 {
         return fail("assets.self_check_strings", "must be at least 1".into());

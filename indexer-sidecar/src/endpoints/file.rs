@@ -39,6 +39,17 @@ struct RawEntry {
     replay: Option<String>,
     #[serde(default = "one")]
     data_parallel_ranks: u32,
+    /// The engine's own number; the GPU's counts of a rank are held to it.
+    #[serde(default)]
+    num_gpu_blocks: Option<u64>,
+    /// Where the engine is asked for that number if it is not given; null: nobody is asked.
+    #[serde(default = "own_address")]
+    metrics: Option<String>,
+}
+
+/// Written as no address at all: the endpoint's own.
+fn own_address() -> Option<String> {
+    Some(String::new())
 }
 
 fn events_default() -> String {
@@ -65,6 +76,8 @@ pub struct Entry {
     events: Source,
     replay: Option<Source>,
     ranks: u32,
+    num_gpu_blocks: Option<u64>,
+    metrics: Option<Source>,
 }
 
 /// Host of an entry's address.
@@ -102,6 +115,9 @@ impl Entry {
             rank,
             events: self.events.at(ip, rank),
             replay: self.replay.as_ref().map(|replay| replay.at(ip, rank)),
+            num_gpu_blocks: self.num_gpu_blocks,
+            // All ranks of an endpoint are told of by its one HTTP port.
+            metrics: self.metrics.as_ref().map(|metrics| metrics.at(ip, 0)),
         });
         Endpoint {
             address: address(ip, self.port).into(),
@@ -147,8 +163,20 @@ fn entry(raw: RawEntry) -> Result<Entry, (&'static str, String)> {
     let source = |key, text: &str| source(text, host, ranks).map_err(|message| (key, message));
     let events = source("events", &raw.events)?;
     let replay = raw.replay.as_deref().map(|replay| source("replay", replay)).transpose()?;
+    let metrics = match raw.metrics.as_deref() {
+        None => None,
+        Some("") => Some(Source { ip: None, port }),
+        Some(text) => Some(self::source(text, host, 1).map_err(|message| ("metrics", message))?),
+    };
+    if raw.num_gpu_blocks == Some(0) {
+        return Err((
+            "num_gpu_blocks",
+            "0: give the engine's number, or leave it out if it is not known".into(),
+        ));
+    }
+    let num_gpu_blocks = raw.num_gpu_blocks;
     let host = host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Ip);
-    Ok(Entry { host, port, model: raw.model.into(), events, replay, ranks })
+    Ok(Entry { host, port, model: raw.model.into(), events, replay, ranks, num_gpu_blocks, metrics })
 }
 
 /// A socket: `:PORT` or `HOST:PORT`, where the host is an address or the entry's own host.

@@ -169,6 +169,8 @@ impl Central {
         wanted.retain(|id, _| !self.publishers.contains_key(id));
         for (id, wanted) in wanted {
             let follower = self.inputs.open(id.clone(), wanted.rules, false);
+            // Its connection is not ours to make; only the endpoints file can say it.
+            self.inputs.index.set_capacity(&id, wanted.source.num_gpu_blocks);
             self.publishers.insert(id, Publisher { wanted, follower, peer: None });
         }
     }

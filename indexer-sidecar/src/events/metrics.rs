@@ -70,6 +70,8 @@ pub struct EventMetrics {
     pub trust_changes: Family<TrustChange, Counter>,
     /// Silent publishers asked whether they live, by answer: `alive`, `connection_dead`, `other_process`, `no_answer`.
     pub probes: Family<Reason, Counter>,
+    /// Engines asked how many blocks their GPU has memory for, by answer: `known`, `absent`, `failed`.
+    pub capacity_asks: Family<Reason, Counter>,
     /// Endpoints that are not followed because their model is not configured.
     pub unknown_model: Gauge,
 }
@@ -109,6 +111,11 @@ impl EventMetrics {
             "trust_changes",
             "Changes of trust, by what it became and why",
             self.trust_changes.clone(),
+        );
+        registry.register(
+            "capacity_asks",
+            "Engines asked how many blocks their GPU has memory for, by answer",
+            self.capacity_asks.clone(),
         );
         registry.register("probes", "Silent publishers asked whether they live", self.probes.clone());
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use log::{info, warn};
 use tokio::time::{sleep, timeout};
 
+use super::capacity;
 use super::follower::{Action, Follower};
 use super::frames::{Reply, parse};
 use super::jitter;
@@ -32,7 +33,12 @@ pub(super) async fn follow(mut follower: Follower, source: RankSource) {
         match connect(&source.events).await {
             Ok(connection) => {
                 let since = tokio::time::Instant::now();
-                let why = listen(&mut follower, connection, source.replay.as_deref()).await;
+                let (id, index) = (follower.id().clone(), std::sync::Arc::clone(&follower.index));
+                let capacity = capacity::learn(&source, id, index, std::sync::Arc::clone(&follower.metrics));
+                let why = tokio::select! {
+                    why = listen(&mut follower, connection, source.replay.as_deref()) => why,
+                    never = capacity => match never {},
+                };
                 follower.disconnected(follower.index.now());
                 while follower.next_action().is_some() {}
                 let id = follower.id();

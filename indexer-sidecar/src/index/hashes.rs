@@ -128,18 +128,6 @@ impl Hashes {
         result
     }
 
-    /// Takes one copy of `hash` away and forgets it with its last one; returns the entry with the copies that are
-    /// left.
-    #[inline]
-    pub fn release(&mut self, hash: EngineHash) -> Option<Entry> {
-        let mut left = None;
-        self.change(hash, |old| {
-            left = old.map(|entry| Entry { copies: entry.copies.saturating_sub(1), ..entry });
-            left.filter(|entry| entry.copies > 0)
-        });
-        left
-    }
-
     /// Forgets `hash`; returns what it stood for.
     pub fn remove(&mut self, hash: EngineHash) -> Option<Entry> {
         let mut before = None;

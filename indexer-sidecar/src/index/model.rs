@@ -42,6 +42,7 @@ impl RankView {
         EndpointMatch {
             address: Arc::clone(&self.address),
             rank: self.rank,
+            ranks: 1,
             blocks: lengths[0],
             coming: 0,
             lengths,
@@ -103,6 +104,8 @@ impl State {
             let setting = Setting { now, picks, older: self.older.as_ref(), room };
             self.blocks.apply(event, &setting);
         }
+        // A batch is one step of the engine: what it holds is told by all of it.
+        self.blocks.cap();
     }
 
     pub(super) fn apply_older(&mut self, batch: &Batch, now: Duration, room: usize) {
@@ -112,6 +115,7 @@ impl State {
             let room = room.saturating_add(before).saturating_sub(older.counted());
             older.apply(event, &Setting { now, picks: None, older: None, room });
         }
+        older.cap();
     }
 }
 

@@ -3,10 +3,11 @@
 //!
 //! An entry with copies is **counted**: its blocks are held by the plane's *holder*, which lookups see. One without is
 //! a **ghost**: its blocks are held by the *memory*, which lookups do not see, so that the hash can be chained onto
-//! or stored again by its name alone. A ghost may be credited as well, when a later store proved its whole chain; the
-//! first removal of that hash ends this, because how many copies there are is not known then.
+//! or stored again by its name alone. A ghost may be credited as well, when a later store proved its whole chain (its
+//! blocks are **proofs** then); the first removal of that hash ends this, because how many copies there are is not
+//! known then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use warmpath_core::block::BlockKey;
 
@@ -22,6 +23,8 @@ pub(super) const GHOSTS_SPARE: usize = 4096;
 const SHRUNK: u8 = 1;
 /// Flag: a ghost that has outlived one sweep.
 const OLD: u8 = 2;
+/// Flag: the hash waits in [`Plane::surplus`].
+const QUEUED: u8 = 4;
 
 /// What a removal came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,8 +100,11 @@ pub(super) struct Plane {
     young: usize,
     /// Copies beyond the first of a hash, and hashes of which one was removed.
     suspects: u64,
-    /// Some blocks may be credited by their chain alone.
-    proven: bool,
+    /// Low 64 bits of the hashes that have such copies, those first that had one first; also some that have none any
+    /// more.
+    surplus: VecDeque<u64>,
+    /// Blocks that are credited by their chain alone.
+    proofs: HashSet<BlockRef>,
 }
 
 impl Plane {
@@ -121,7 +127,8 @@ impl Plane {
             ghosts: 0,
             young: 0,
             suspects: 0,
-            proven: false,
+            surplus: VecDeque::new(),
+            proofs: HashSet::new(),
         })
     }
 
@@ -148,6 +155,16 @@ impl Plane {
     /// Copies in all.
     pub(super) fn copies(&self) -> u64 {
         self.copies
+    }
+
+    /// Copies and proofs, in engine blocks: what the engine must have memory for.
+    pub(super) fn credited(&self) -> u64 {
+        self.copies + (self.proofs.len() as u64).div_ceil(u64::from(self.ratio))
+    }
+
+    /// Copies that may be phantoms.
+    pub(super) fn suspects(&self) -> u64 {
+        self.suspects
     }
 
     /// Hashes with a copy.
@@ -221,12 +238,17 @@ impl Plane {
     /// Counts one copy of a hash whose blocks are credited already, each with whether it was so before.
     fn count(&mut self, chains: &Chains, hash: EngineHash, blocks: &[(BlockRef, bool)]) {
         let Some((last, _)) = blocks.last().copied() else { return };
+        let mut flags = 0;
         match self.hashes.get(hash) {
             Some(entry) if entry.block == last && entry.copies > 0 => {
                 self.suspects += 1;
                 self.suspects -= u64::from(entry.flags & SHRUNK != 0);
+                if entry.flags & QUEUED == 0 {
+                    self.queue(hash);
+                }
                 let copies = entry.copies.saturating_add(1);
-                self.hashes.insert(hash, Entry { copies, flags: entry.flags & !SHRUNK, ..entry });
+                let flags = entry.flags & !SHRUNK | QUEUED;
+                self.hashes.insert(hash, Entry { copies, flags, ..entry });
                 self.copies += 1;
                 return;
             }
@@ -238,21 +260,22 @@ impl Plane {
                 } else {
                     self.memory.take(chains, entry.block, self.span(hash));
                     self.ghosts -= 1;
+                    flags = entry.flags & QUEUED;
                 }
             }
             None => self.share_of(blocks),
         }
-        self.hashes.insert(hash, Entry { block: last, copies: 1, flags: 0 });
+        self.hashes.insert(hash, Entry { block: last, copies: 1, flags });
         self.copies += 1;
         self.counted += 1;
         self.counted_most = self.counted_most.max(self.counted);
     }
 
-    /// Notes that blocks which were credited before are so for another hash as well. After a doubt one may have been
-    /// credited by its chain alone: then this hash takes that credit over, which errs on the side of less.
+    /// Notes that blocks which were credited before are so for another hash as well. One that was credited by its chain
+    /// alone is this hash's from now on.
     fn share_of(&mut self, blocks: &[(BlockRef, bool)]) {
         for (block, _) in blocks.iter().filter(|(_, held)| *held) {
-            if !self.proven || self.credit.others.contains_key(block) {
+            if !self.proofs.remove(block) {
                 *self.credit.others.entry(*block).or_default() += 1;
             }
         }
@@ -272,9 +295,20 @@ impl Plane {
     }
 
     /// Credits a whole chain up to `block` as far as `from` remembers it; returns how many blocks that added.
+    ///
+    /// Cost: two short reads for each block of the chain. A stream pays it once for each chain after a loss.
     pub(super) fn prove(&mut self, chains: &Chains, from: Holder, block: BlockRef) -> u32 {
-        self.proven = true;
-        chains.share(from, self.credit.holder, block, u32::MAX)
+        let (mut proven, mut at) = (0, Some(block));
+        while let Some(block) = at {
+            at = chains.parent(block);
+            if !chains.holds(self.credit.holder, block)
+                && chains.share(from, self.credit.holder, block, 1) > 0
+            {
+                self.proofs.insert(block);
+                proven += 1;
+            }
+        }
+        proven
     }
 
     /// Who remembers ghosts.
@@ -286,12 +320,8 @@ impl Plane {
     pub(super) fn evict(&mut self, chains: &Chains, hash: EngineHash) -> Evicted {
         let Some(entry) = self.hashes.get(hash) else { return Evicted::Nothing };
         match entry.copies {
-            // Without proofs the credit is that of another hash for the same block.
-            0 if self.proven && chains.holds(self.credit.holder, entry.block) => {
-                self.credit.take(chains, entry.block, self.span(hash));
-                return Evicted::Proof;
-            }
-            0 => return Evicted::Nothing,
+            // A credit that is no proof is that of another hash for the same block.
+            0 => return self.disprove(chains, entry.block, self.span(hash)),
             1 => self.bury(chains, hash, entry),
             copies => {
                 // One copy fewer is one suspect fewer, but the hash is one itself now.
@@ -305,12 +335,24 @@ impl Plane {
 
     /// Ends the credit of a block that was credited by its chain alone, with a hash that only an older plane knows.
     pub(super) fn unprove(&mut self, chains: &Chains, block: BlockRef) -> Evicted {
-        if !chains.holds(self.credit.holder, block) {
-            return Evicted::Nothing;
+        self.disprove(chains, block, self.ratio)
+    }
+
+    /// Ends the credit of those of `span` blocks up to `block` that were credited by their chain alone.
+    fn disprove(&mut self, chains: &Chains, block: BlockRef, span: u32) -> Evicted {
+        let (mut evicted, mut at) = (Evicted::Nothing, Some(block));
+        for _ in 0..span {
+            let Some(block) = at else { break };
+            // Before it is taken: nobody else may hold it.
+            at = chains.parent(block);
+            if self.proofs.remove(&block) {
+                chains.uncredit(self.credit.holder, block, 1);
+                evicted = Evicted::Proof;
+            }
         }
-        self.credit.take(chains, block, self.ratio);
-        Evicted::Proof
+        evicted
     }
 }
 
+mod surplus;
 mod upkeep;

@@ -24,6 +24,8 @@ pub struct StreamReport {
     pub engine_block_tokens: Option<u32>,
     /// Tokens of one key.
     pub key_block_tokens: u32,
+    /// Blocks that the engine has memory for on its GPU; `None`: not known, and counts are not capped.
+    pub num_gpu_blocks: Option<u64>,
     /// Entries with a copy: distinct group, medium and engine hash.
     pub blocks: usize,
     /// Entries that are remembered without a copy or in doubt.
@@ -79,6 +81,7 @@ impl SharedIndex {
                     for_seconds: now.saturating_sub(since).as_secs_f64(),
                     engine_block_tokens: told.view().block_tokens,
                     key_block_tokens: state.rules.block_tokens,
+                    num_gpu_blocks: told.capacity(),
                     blocks: state.blocks.counted(),
                     remembered: told.ghosts(),
                     waiting: told.waiting(),

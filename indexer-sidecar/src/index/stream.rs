@@ -147,9 +147,6 @@ impl StreamBlocks {
             let most = before.saturating_add(at.room);
             stored.parent.iter().chain(&stored.hashes[..taken]).for_each(|hash| self.link(*hash, most));
         }
-        if stored.medium == Medium::Gpu {
-            self.cap();
-        }
     }
 
     /// How many leading blocks of a store may be taken in, and why the rest may not.

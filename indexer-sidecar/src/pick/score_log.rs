@@ -63,6 +63,8 @@ fn write(picks: &Receiver<PickScores>) {
                     endpoint = endpoint.address.as_str(),
                     score = endpoint.score,
                     match_blocks = endpoint.match_blocks,
+                    medium_blocks:serde = endpoint.medium_blocks,
+                    data_parallel_rank = endpoint.data_parallel_rank,
                     observe = pick.observe;
                     "Calculated score"
                 );
@@ -79,7 +81,7 @@ mod tests {
     fn picks_beyond_the_queue_are_counted_by_their_lines() {
         let (queue, _picks) = sync_channel(1);
         let log = ScoreLog { queue, dropped: Counter::default() };
-        let endpoint = ScoredEndpoint { address: "127.0.0.1:1".into(), match_blocks: 0, score: 0.0 };
+        let endpoint = ScoredEndpoint { address: "127.0.0.1:1".into(), ..ScoredEndpoint::default() };
         for _ in 0..3 {
             log.write(PickScores {
                 request_id: String::new(),

@@ -1,6 +1,6 @@
-//! What happens to many entries of a plane at once: doubt, the bound on ghosts, the cap on copies.
+//! What happens to many entries of a plane at once: doubt, and the bound on ghosts.
 
-use super::{Entry, GHOSTS_SPARE, OLD, Plane, SHRUNK};
+use super::{Entry, GHOSTS_SPARE, OLD, Plane, QUEUED, SHRUNK};
 use crate::events::event::EngineHash;
 use crate::index::chains::Chains;
 
@@ -11,7 +11,7 @@ impl Plane {
         self.memory.share(chains, self.credit.holder, entry.block, span);
         self.credit.take(chains, entry.block, span);
         self.suspects -= u64::from(entry.flags & SHRUNK != 0) + u64::from(entry.copies.saturating_sub(1));
-        self.hashes.insert(hash, Entry { copies: 0, flags: 0, ..entry });
+        self.hashes.insert(hash, Entry { copies: 0, flags: entry.flags & QUEUED, ..entry });
         self.counted -= 1;
         self.ghosts += 1;
         self.young += 1;
@@ -33,8 +33,8 @@ impl Plane {
             self.hashes.retain(|hash, entry| {
                 if entry.copies > 0 {
                     counted.push((EngineHash(hash.into()), entry.block));
-                    *entry = Entry { copies: 0, flags: 0, ..*entry };
                 }
+                *entry = Entry { copies: 0, flags: 0, ..*entry };
                 true
             });
             for (hash, block) in counted {
@@ -45,7 +45,9 @@ impl Plane {
             self.credit.others.clear();
         }
         self.ghosts += self.counted;
-        (self.young, self.proven) = (0, false);
+        self.young = 0;
+        self.surplus = Default::default();
+        self.proofs = Default::default();
         (self.copies, self.counted, self.suspects) = (0, 0, 0);
     }
 
@@ -60,10 +62,8 @@ impl Plane {
             self.copies -= u64::from(entry.copies);
             self.counted -= 1;
         } else {
-            // Before the memory lets go of it: nobody else may hold it. Without proofs the credit is another hash's.
-            if self.proven && chains.holds(self.credit.holder, entry.block) {
-                self.credit.take(chains, entry.block, span);
-            }
+            // Before the memory lets go of it: nobody else may hold it.
+            self.disprove(chains, entry.block, span);
             self.memory.take(chains, entry.block, span);
             self.ghosts -= 1;
         }
@@ -72,9 +72,9 @@ impl Plane {
     /// Forgets the ghosts that the last sweep found already, except those that are credited by their chain.
     fn sweep(&mut self, chains: &Chains) {
         let mut old = Vec::new();
-        let credit = self.credit.holder;
+        let proofs = &self.proofs;
         self.hashes.retain(|hash, entry| {
-            if entry.copies == 0 && !chains.holds(credit, entry.block) {
+            if entry.copies == 0 && !proofs.contains(&entry.block) {
                 if entry.flags & OLD != 0 {
                     old.push(EngineHash(hash.into()));
                 }
@@ -86,36 +86,5 @@ impl Plane {
             self.forget(chains, hash);
         }
         self.young = 0;
-    }
-
-    /// Brings copies that may be phantoms down to what is proven: a hash that was not removed since it was last stored
-    /// has one copy, any other has none. Returns how many copies that took away.
-    ///
-    /// Requests with `kv_cache_report_mode=full` store blocks again that they only hit, so counts can grow beyond the
-    /// engine's memory; nothing in the stream tells which.
-    pub(in crate::index) fn trim(&mut self, chains: &Chains) -> u64 {
-        if self.suspects == 0 {
-            return 0;
-        }
-        let before = self.copies;
-        let mut shrunk = Vec::new();
-        self.hashes.retain(|hash, entry| {
-            if entry.copies > 0 && entry.flags & SHRUNK != 0 {
-                shrunk.push(EngineHash(hash.into()));
-            } else if entry.copies > 1 {
-                entry.copies = 1;
-            }
-            true
-        });
-        for hash in shrunk {
-            if let Some(entry) = self.hashes.get(hash) {
-                self.suspects =
-                    u64::from(entry.flags & SHRUNK != 0) + u64::from(entry.copies.saturating_sub(1));
-                self.bury(chains, hash, entry);
-            }
-        }
-        self.suspects = 0;
-        self.copies = self.counted as u64;
-        before - self.copies
     }
 }

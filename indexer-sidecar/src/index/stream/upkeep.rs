@@ -60,6 +60,12 @@ impl StreamBlocks {
     /// The engine's memory, in blocks: there cannot be more copies in it.
     pub(in crate::index) fn set_capacity(&mut self, blocks: Option<u64>) {
         self.capacity = blocks;
+        self.cap();
+    }
+
+    /// The engine's memory, in blocks, if that is known.
+    pub(in crate::index) fn capacity(&self) -> Option<u64> {
+        self.capacity
     }
 
     /// Whether something older than the last loss has not been proven again, or the beginning was not seen.
@@ -143,24 +149,26 @@ impl StreamBlocks {
         }
     }
 
-    /// Keeps the copies in GPU memory within the engine's capacity.
-    pub(super) fn cap(&mut self) {
+    /// Keeps what is credited in GPU memory within the engine's capacity: see [`crate::index::plane`]'s surplus.
+    pub(in crate::index) fn cap(&mut self) {
         let Some(capacity) = self.capacity else { return };
-        let copies = |planes: &std::collections::BTreeMap<Place, Plane>| {
-            let gpu = planes.iter().filter(|((_, medium), _)| *medium == Medium::Gpu);
-            gpu.map(|(_, plane)| plane.copies()).sum::<u64>()
-        };
-        if copies(&self.planes) <= capacity {
-            return;
+        let of_gpu =
+            |((_, medium), plane): (&Place, &Plane)| (*medium == Medium::Gpu).then(|| plane.credited());
+        let mut over = self.planes.iter().filter_map(of_gpu).sum::<u64>().saturating_sub(capacity);
+        while over > 0 {
+            // Of several groups the one that most of it may be of.
+            let gpu = self.planes.iter_mut().filter(|((_, medium), _)| *medium == Medium::Gpu);
+            let most = gpu.max_by_key(|(_, plane)| plane.suspects());
+            let Some((place, plane)) = most.filter(|(_, plane)| plane.suspects() > 0) else { break };
+            let taken = plane.trim(&self.chains, over);
+            self.tally.skip(place.0, place.1, Skip::OverCapacity, taken);
+            over -= taken;
+            if taken == 0 {
+                break;
+            }
         }
-        for ((group, medium), plane) in
-            self.planes.iter_mut().filter(|((_, medium), _)| *medium == Medium::Gpu)
-        {
-            let phantoms = plane.trim(&self.chains);
-            self.tally.skip(*group, *medium, Skip::OverCapacity, phantoms);
-        }
-        if copies(&self.planes) > capacity {
-            // Removals were lost that no gap told of.
+        if over > 0 {
+            // Removals were lost that no gap told of, or the capacity is not the engine's.
             self.doubt();
         }
     }
