@@ -27,6 +27,8 @@ pub struct Endpoint {
     pub events: String,
     /// `host:port` of the replay socket of rank 0.
     pub replay: Option<String>,
+    /// Data-parallel ranks behind the address.
+    pub ranks: u32,
 }
 
 impl Endpoint {
@@ -38,7 +40,7 @@ impl Endpoint {
             "model": self.model,
             "events": self.events,
             "replay": self.replay,
-            "data_parallel_ranks": 1,
+            "data_parallel_ranks": self.ranks,
         })
     }
 }
@@ -52,6 +54,8 @@ pub struct PodOptions {
     pub time_scale: f64,
     /// Answers without any waiting.
     pub instant: bool,
+    /// Data-parallel ranks behind its HTTP port.
+    pub ranks: u32,
     /// Layout of its events, as the simulator names them; its default when none.
     pub wire: Option<String>,
     /// Further arguments of the simulator.
@@ -60,7 +64,14 @@ pub struct PodOptions {
 
 impl Default for PodOptions {
     fn default() -> Self {
-        PodOptions { gpu_blocks: 1024, time_scale: 1.0, instant: true, wire: None, arguments: Vec::new() }
+        PodOptions {
+            gpu_blocks: 1024,
+            time_scale: 1.0,
+            instant: true,
+            ranks: 1,
+            wire: None,
+            arguments: Vec::new(),
+        }
     }
 }
 
@@ -91,7 +102,8 @@ impl Pod {
         let (process, [listen, events, replay]) =
             spawn(simulator, name, model, options, directory, [any, any, any]).await?;
         let address = listen.parse().with_context(|| format!("{name} listens on {listen:?}"))?;
-        let endpoint = Endpoint { address, model: model.name.clone(), events, replay: Some(replay.clone()) };
+        let (model_name, ranks) = (model.name.clone(), options.ranks);
+        let endpoint = Endpoint { address, model: model_name, events, replay: Some(replay.clone()), ranks };
         Ok(Pod {
             name: name.to_owned(),
             process,
@@ -166,6 +178,7 @@ async fn spawn(
     command.args(["--gpu-blocks", &options.gpu_blocks.to_string()]);
     command.args(["--time-scale", &options.time_scale.to_string()]);
     command.args(options.instant.then_some("--instant"));
+    command.args(["--data-parallel-size", &options.ranks.to_string()]);
     if let Some(wire) = &options.wire {
         command.args(["--wire", wire]);
     }

@@ -9,6 +9,7 @@
 pub mod admission;
 pub mod budget;
 pub mod chains;
+mod forget;
 pub mod groups;
 mod growing;
 pub mod hashes;
@@ -26,7 +27,7 @@ mod waiting;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use warmpath_core::block::BlockKey;
@@ -99,6 +100,8 @@ pub struct SharedIndex {
     models: RwLock<HashMap<Arc<str>, Arc<Model>>>,
     counted: AtomicUsize,
     budget: Arc<Budget>,
+    /// Held by who makes room.
+    forgetting: Mutex<()>,
     blocks_max: usize,
     metrics: IndexMetrics,
     started: Instant,
@@ -116,6 +119,7 @@ impl SharedIndex {
             models: RwLock::default(),
             counted: AtomicUsize::new(0),
             budget,
+            forgetting: Mutex::default(),
             blocks_max,
             metrics,
             started,
@@ -125,6 +129,7 @@ impl SharedIndex {
 
     /// The same, of at most so many bytes on the heap.
     pub fn within(self, bytes_max: usize) -> Self {
+        self.metrics.bytes_max.set(i64::try_from(bytes_max).unwrap_or(i64::MAX));
         Self { budget: Arc::new(Budget::new(bytes_max)), ..self }
     }
 
@@ -141,6 +146,11 @@ impl SharedIndex {
     /// Time since the index was made: the clock of everything in it.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Bytes used and reserved now.
+    pub fn bytes(&self) -> usize {
+        self.budget.used()
     }
 
     /// Entries held now.
@@ -224,6 +234,7 @@ impl SharedIndex {
             if let Some(older) = &mut state.older {
                 older.close();
             }
+            state.charge(&self.budget);
         }
         let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
         if models.get(&id.model).is_some_and(|model| model.is_empty()) {
@@ -302,9 +313,16 @@ impl SharedIndex {
     fn change(&self, id: &StreamId, how: impl FnOnce(&mut State)) {
         let Some(model) = self.model(&id.model) else { return };
         let Some(stream) = model.stream(id) else { return };
+        self.change_stream(&model, &stream, how);
+        self.make_room();
+        self.metrics.bytes.set(i64::try_from(self.budget.used()).unwrap_or(i64::MAX));
+    }
+
+    fn change_stream<T>(&self, model: &Model, stream: &Stream, how: impl FnOnce(&mut State) -> T) -> T {
         let mut state = stream.lock();
         let before = state.blocks.counted();
-        how(&mut state);
+        let result = how(&mut state);
+        state.charge(&self.budget);
         self.recount(before, state.blocks.counted());
         if state.older.is_none() {
             state.blocks.tally.flush(&self.metrics);
@@ -317,6 +335,7 @@ impl SharedIndex {
         }
         // After that: their holders may be given to another stream.
         retired.into_iter().for_each(|mut blocks: StreamBlocks| blocks.close());
+        result
     }
 
     fn recount(&self, before: usize, after: usize) {

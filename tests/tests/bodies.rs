@@ -135,6 +135,7 @@ async fn spoofed_headers(steer: Steer) {
         // Port 9 (discard): nobody publishes there.
         events: "127.0.0.1:9".to_owned(),
         replay: None,
+        ranks: 1,
     });
     let endpoints: Vec<Endpoint> = endpoints.collect();
     let change = |builder: StackBuilder| builder.external_pods(endpoints);

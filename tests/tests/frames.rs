@@ -47,6 +47,7 @@ impl Followed {
                 model: common::MODEL.to_owned(),
                 events: pod.events.clone(),
                 replay: Some(pod.replays.clone()),
+                ranks: 1,
             });
             publishers.push(pod);
         }

@@ -114,7 +114,7 @@ impl Other {
     fn endpoint(&self) -> Endpoint {
         // Port 9 (discard): nobody publishes there.
         let events = "127.0.0.1:9".to_owned();
-        Endpoint { address: self.address, model: common::MODEL.to_owned(), events, replay: None }
+        Endpoint { address: self.address, model: common::MODEL.to_owned(), events, replay: None, ranks: 1 }
     }
 }
 

@@ -14,6 +14,7 @@ mod programs;
 mod replay;
 mod run;
 mod test;
+mod trust;
 mod vllm;
 mod wasm;
 mod wheel;
@@ -69,6 +70,8 @@ enum Recipe {
     Fuzz(fuzz::Options),
     /// Play captured event streams through the sidecar's own subscriber and index
     Replay(replay::Options),
+    /// Play simulated event streams with faults, and print what was credited of what was held
+    Trust(trust::Options),
     /// Check a configuration of the filter plugin or of the sidecar
     CheckConfig(check_config::Options),
     /// Build the filter module target/warmpath_filter.wasm
@@ -101,6 +104,7 @@ fn follow(recipe: Recipe) -> Result<()> {
         Recipe::Differ(options) => oracle::run(&workspace, oracle::Task::Differ, &options),
         Recipe::Fuzz(options) => fuzz::run(&workspace, &options),
         Recipe::Replay(options) => replay::play(&workspace, &options),
+        Recipe::Trust(options) => trust::measure(&workspace, &options),
         Recipe::CheckConfig(options) => check_config::check(&workspace, &options),
         Recipe::Wasm => wasm::build(&workspace).map(drop),
         Recipe::Provision => provision(&workspace),

@@ -19,8 +19,8 @@ const NAMES_MAX: usize = 4096;
 /// The shortest time between two DNS resolutions or two log beats: below it the sidecar only keeps itself busy.
 const PERIOD_MIN: Duration = Duration::from_millis(100);
 
-/// The smallest index: below it, what is kept free for the next writes is most of it.
-const INDEX_BYTES_MIN: ByteSize = ByteSize::mib(1);
+/// The smallest index: each model reserves some MiB ahead of its writes.
+const INDEX_BYTES_MIN: ByteSize = ByteSize::mib(64);
 
 pub(super) const SEED_MISSING: &str =
     "missing: give `seed` (1 to 16 hex digits, for example from `openssl rand -hex 8`) or `seed_file`";

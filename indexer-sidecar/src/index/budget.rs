@@ -40,6 +40,24 @@ impl Budget {
         granted
     }
 
+    /// What took `before` bytes takes `after` now, whether there is room or not: it is there already.
+    pub fn charge(&self, before: usize, after: usize) {
+        match after >= before {
+            true => self.used.fetch_add(after - before, Ordering::Relaxed),
+            false => self.used.fetch_sub(before - after, Ordering::Relaxed),
+        };
+    }
+
+    /// So little is left that something must be forgotten before the next writes find none: a sixteenth.
+    pub fn is_short(&self) -> bool {
+        self.used() > self.max - self.max / 16
+    }
+
+    /// Enough is left that nothing more need be forgotten: an eighth.
+    pub fn is_roomy(&self) -> bool {
+        self.used() <= self.max - self.max / 8
+    }
+
     /// Gives back reserved or freed bytes.
     pub fn release(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);

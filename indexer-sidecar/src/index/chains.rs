@@ -224,6 +224,17 @@ impl Chains {
         }
     }
 
+    /// How many blocks are before a valid `block` in its prompt. Cost: one step for each segment of its chain.
+    pub fn depth(&self, block: BlockRef) -> usize {
+        let shard = self.read(block.shard());
+        let (mut depth, mut at) = (0, Some(block.place()));
+        while let Some((segment, offset)) = at {
+            at = shard.segments[segment].parent();
+            depth += offset + usize::from(at.is_some());
+        }
+        depth
+    }
+
     /// The key of a valid `block`.
     pub fn key(&self, block: BlockRef) -> Option<BlockKey> {
         let (segment, offset) = block.place();

@@ -14,6 +14,12 @@ pub struct SkipLabels {
     reason: &'static str,
 }
 
+/// Label of [`IndexMetrics::forgotten`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct ForgottenLabels {
+    what: &'static str,
+}
+
 /// What went into the index and out of it.
 #[derive(Default)]
 pub struct IndexMetrics {
@@ -23,6 +29,12 @@ pub struct IndexMetrics {
     pub evictions: Counter,
     /// Blocks credited again after a loss: a store or a recent pick proved their chain.
     pub proven_again: Counter,
+    /// Hashes forgotten because the bytes were used up: `remembered` (without a copy) or `credited`.
+    pub forgotten: Family<ForgottenLabels, Counter>,
+    /// Bytes used and reserved.
+    pub bytes: Gauge,
+    /// Most bytes that may be used.
+    pub bytes_max: Gauge,
     /// Entries held.
     pub blocks: Gauge,
     /// Most entries that may be held.
@@ -51,6 +63,13 @@ impl IndexMetrics {
             "Entries held: distinct publisher, group, medium and engine hash",
             self.blocks.clone(),
         );
+        registry.register(
+            "forgotten_blocks",
+            "Hashes forgotten because the bytes were used up",
+            self.forgotten.clone(),
+        );
+        registry.register("bytes", "Bytes used and reserved", self.bytes.clone());
+        registry.register("bytes_max", "Most bytes that may be used", self.bytes_max.clone());
         registry.register("blocks_max", "Most entries that may be held", self.blocks_max.clone());
         registry.register(
             "speculative_blocks",
@@ -68,6 +87,15 @@ impl IndexMetrics {
     /// Stored blocks that were skipped for one reason.
     pub fn skipped(&self, reason: &'static str) -> u64 {
         self.skipped.get_or_create(&SkipLabels { reason }).get()
+    }
+
+    /// Hashes that were forgotten because the bytes were used up.
+    pub fn forgotten(&self, what: &'static str) -> u64 {
+        self.forgotten.get_or_create(&ForgottenLabels { what }).get()
+    }
+
+    pub(super) fn count_forgotten(&self, what: &'static str, hashes: u64) {
+        self.forgotten.get_or_create(&ForgottenLabels { what }).inc_by(hashes);
     }
 
     pub(super) fn count_skipped(&self, skip: Skip, blocks: u64) {

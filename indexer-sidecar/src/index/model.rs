@@ -10,7 +10,7 @@ use super::budget::Budget;
 use super::chains::{Chains, Matches};
 use super::picks::Picks;
 use super::speculation::Speculation;
-use super::stream::{Setting, StreamBlocks, View};
+use super::stream::{Forgotten, Setting, StreamBlocks, View};
 use super::{EndpointMatch, KeyRules, StreamId, Trust, TrustState};
 use crate::events::decode::Batch;
 
@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) retired: Vec<StreamBlocks>,
     pub(super) chains: Arc<Chains>,
     pub(super) rules: KeyRules,
+    /// Bytes that the budget has been charged for it.
+    charged: usize,
     model: Arc<str>,
     capacity: Option<u64>,
 }
@@ -85,6 +87,29 @@ impl State {
         let mut fresh = self.fresh();
         fresh.tally = self.blocks.tally.clone();
         self.retired.push(std::mem::replace(&mut self.blocks, fresh));
+    }
+
+    /// Charges the budget for what it takes on the heap now, beside what it has in the chains.
+    pub(super) fn charge(&mut self, budget: &Budget) {
+        let bytes = self.blocks.bytes() + self.older.as_ref().map_or(0, StreamBlocks::bytes);
+        budget.charge(self.charged, bytes);
+        self.charged = bytes;
+    }
+
+    /// Forgets some of it for want of bytes.
+    pub(super) fn forget(&mut self) -> Vec<Forgotten> {
+        let mut forgotten = self.older.as_mut().map(StreamBlocks::forget).unwrap_or_default();
+        forgotten.extend(self.blocks.forget());
+        forgotten
+    }
+
+    /// Entries, of which some can be forgotten.
+    pub(super) fn entries(&self) -> usize {
+        [Some(&self.blocks), self.older.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|blocks| blocks.counted() + blocks.ghosts())
+            .sum()
     }
 
     pub(super) fn set_capacity(&mut self, blocks: Option<u64>) {
@@ -163,6 +188,7 @@ impl Model {
             retired: Vec::new(),
             chains: Arc::clone(&self.chains),
             rules,
+            charged: 0,
             model: Arc::clone(&id.model),
             capacity: None,
         };

@@ -27,7 +27,7 @@ use crate::events::event::{EngineHash, Event, Medium, Removed, Stored};
 
 mod upkeep;
 
-pub(super) use upkeep::View;
+pub(super) use upkeep::{Forgotten, View};
 
 /// What a store or removal is about: group of layers and medium.
 pub(super) type Place = (GroupId, Medium);

@@ -28,6 +28,8 @@ pub struct Counts {
     pub orphans: u64,
     /// Those of them whose parent turned up.
     pub linked: u64,
+    /// Hashes that were forgotten because the index had used up its bytes.
+    pub forgotten: u64,
     /// Blocks that were not taken in, by [`Skip::reason`].
     pub skipped: BTreeMap<&'static str, u64>,
 }

@@ -40,6 +40,11 @@ impl Orphans {
         self.orphans.len()
     }
 
+    /// Bytes on the heap: tokens, and some 150 for each orphan in the three tables.
+    pub(super) fn bytes(&self) -> usize {
+        self.tokens * 4 + self.orphans.len() * 150
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.orphans.is_empty()
     }
@@ -120,6 +125,11 @@ impl Foreign {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(hash.0 as u64);
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn bytes(&self) -> usize {
+        (self.young.capacity() + self.old.capacity()) * 9
     }
 
     pub(super) fn contains(&self, hash: EngineHash) -> bool {

@@ -184,7 +184,8 @@ pub async fn events_arrive(stack: &Stack) {
     let mut published = 0.0;
     for pod in &stack.pods {
         let state = pod.client().get("/sim/state").await.unwrap().ok().unwrap().json().unwrap();
-        published += state["ranks"][0]["batches"].as_f64().unwrap();
+        let ranks = state["ranks"].as_array().unwrap();
+        published += ranks.iter().map(|rank| rank["batches"].as_f64().unwrap()).sum::<f64>();
     }
     eventually("all published batches are applied", async || {
         stack.sidecar_metrics().await.unwrap().sum("warmpath_events_batches_total") >= published

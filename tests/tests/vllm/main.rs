@@ -265,6 +265,7 @@ fn endpoint(server: &Vllm, model: &str) -> Endpoint {
         model: model.to_owned(),
         events: server.events().to_string(),
         replay: Some(server.replay().to_string()),
+        ranks: 1,
     }
 }
 

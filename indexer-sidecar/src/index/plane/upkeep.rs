@@ -69,6 +69,41 @@ impl Plane {
         }
     }
 
+    /// Forgets every ghost that is not credited by its chain; returns how many.
+    pub(in crate::index) fn forget_ghosts(&mut self, chains: &Chains) -> u64 {
+        let of_no_proof = |(hash, entry): (u64, Entry)| {
+            let proof = self.proofs.contains(&entry.block);
+            (entry.copies == 0 && !proof).then_some(EngineHash(hash.into()))
+        };
+        let ghosts: Vec<EngineHash> = self.hashes.iter().filter_map(of_no_proof).collect();
+        for hash in &ghosts {
+            self.forget(chains, *hash);
+        }
+        self.young = 0;
+        ghosts.len() as u64
+    }
+
+    /// Forgets the deepest eighth of its hashes; returns how many. Takes 16 bytes for each hash while it lasts.
+    pub(in crate::index) fn forget_deepest(&mut self, chains: &Chains) -> u64 {
+        let depth = |(hash, entry): (u64, Entry)| (chains.depth(entry.block), hash);
+        let mut hashes: Vec<(usize, u64)> = self.hashes.iter().map(depth).collect();
+        let kept = hashes.len() - hashes.len().div_ceil(8);
+        if kept < hashes.len() {
+            hashes.select_nth_unstable(kept);
+        }
+        for (_, hash) in &hashes[kept..] {
+            self.forget(chains, EngineHash((*hash).into()));
+        }
+        (hashes.len() - kept) as u64
+    }
+
+    /// Bytes on the heap beside what it has in the chains.
+    pub(in crate::index) fn bytes(&self) -> usize {
+        // A table of the standard library is at most seven eighths and at least half of that full.
+        let tables = self.spans.capacity() + self.credit.others.capacity() + self.memory.others.capacity();
+        self.hashes.bytes() + tables * 16 + self.proofs.capacity() * 9 + self.surplus.capacity() * 8
+    }
+
     /// Forgets the ghosts that the last sweep found already, except those that are credited by their chain.
     fn sweep(&mut self, chains: &Chains) {
         let mut old = Vec::new();

@@ -5,10 +5,20 @@ use std::time::Duration;
 use super::{Place, StreamBlocks};
 use crate::events::event::{EngineHash, Medium};
 use crate::index::admission::Skip;
-use crate::index::chains::{BlockRef, Holder, Matches};
+use crate::index::chains::{BlockRef, Chains, Holder, Matches};
 use crate::index::groups::GroupId;
 use crate::index::plane::Plane;
 use crate::index::tally::Counts;
+
+/// What one group on one medium has forgotten for want of bytes.
+pub(in crate::index) struct Forgotten {
+    pub(in crate::index) group: GroupId,
+    pub(in crate::index) medium: Medium,
+    /// Hashes that were only remembered.
+    pub(in crate::index) remembered: u64,
+    /// Hashes that were credited.
+    pub(in crate::index) credited: u64,
+}
 
 /// What a lookup needs of one stream.
 #[derive(Clone, Default, Debug)]
@@ -178,6 +188,31 @@ impl StreamBlocks {
         for ((group, medium, _), _) in self.orphans.expire(now) {
             self.tally.skip(group, medium, Skip::ParentUnknown, 1);
         }
+    }
+
+    /// Forgets what it only remembers, or its deepest blocks if that is nothing.
+    pub(in crate::index) fn forget(&mut self) -> Vec<Forgotten> {
+        let mut forgotten = self.forget_with(|plane, chains| (plane.forget_ghosts(chains), 0));
+        if forgotten.is_empty() {
+            forgotten = self.forget_with(|plane, chains| (0, plane.forget_deepest(chains)));
+        }
+        for Forgotten { group, medium, remembered, credited } in &forgotten {
+            self.tally.of(*group, *medium).forgotten += remembered + credited;
+        }
+        forgotten
+    }
+
+    fn forget_with(&mut self, how: impl Fn(&mut Plane, &Chains) -> (u64, u64)) -> Vec<Forgotten> {
+        let planes = self.planes.iter_mut().map(|((group, medium), plane)| {
+            let (remembered, credited) = how(plane, &self.chains);
+            Forgotten { group: *group, medium: *medium, remembered, credited }
+        });
+        planes.filter(|forgotten| forgotten.remembered + forgotten.credited > 0).collect()
+    }
+
+    /// Bytes on the heap beside what it has in the chains.
+    pub(in crate::index) fn bytes(&self) -> usize {
+        self.planes.values().map(Plane::bytes).sum::<usize>() + self.orphans.bytes() + self.foreign.bytes()
     }
 
     /// Entries with a copy: distinct (group, medium, engine hash).
