@@ -15,7 +15,7 @@ use crate::process::Process;
 use crate::sidecar::merge;
 
 /// Time until the listeners are open: the module is compiled before, about 1 s per MB on an idle machine.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// Which of the shipped wirings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::model::ModelFiles;
 use crate::process::Process;
 
 /// Time to the line that says where it listens (it loads a tokenizer first).
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// An entry of the sidecar's endpoints file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use crate::pod::Endpoint;
 use crate::process::Process;
 
 /// Time to the line that says where it listens, and then to `/readyz`.
-const START_LIMIT: Duration = Duration::from_secs(30);
+const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// Strings of the self-check: every kind of them, and no second of an unoptimised sidecar's start.
 const SELF_CHECK_STRINGS: usize = 160;

@@ -18,7 +18,7 @@ use crate::programs::Programs;
 use crate::sidecar::{Sidecar, SidecarFiles, merge};
 
 /// Time until the filter has the models (it asks every few seconds, with backoff).
-const MODELS_LIMIT: Duration = Duration::from_secs(60);
+const MODELS_LIMIT: Duration = Duration::from_secs(120);
 
 type Edit = Box<dyn FnOnce(&mut Value) -> Result<()> + Send>;
 

@@ -21,16 +21,23 @@ async fn subscribe(pod: &PodHandle) -> (SubSocket, u64) {
     socket.subscribe("").await.expect("subscribes");
     for try_ in 0..100 {
         complete(pod, 1000 + 20 * try_..1020 + 20 * try_);
-        let mut last = None;
-        // On a slow machine the events of earlier tries are still on their way.
-        while let Ok(message) = timeout(Duration::from_millis(100), socket.recv()).await {
-            last = Some(sequence(&message.expect("a message")));
+        let Ok(message) = timeout(Duration::from_millis(100), socket.recv()).await else { continue };
+        let mut last = sequence(&message.expect("a message"));
+        // Of earlier tries, some are still on their way.
+        let published = published(pod);
+        while last + 1 < published {
+            last = next(&mut socket).await.0;
         }
-        if let Some(last) = last {
-            return (socket, last);
-        }
+        return (socket, last);
     }
     panic!("no event arrives");
+}
+
+/// Batches that the pod has published.
+fn published(pod: &PodHandle) -> u64 {
+    let (_, _, state) = http(&pod.listen, "GET", "/sim/state", "", "").expect("an answer");
+    let state: serde_json::Value = serde_json::from_str(&state).expect("JSON");
+    state["ranks"][0]["batches"].as_u64().expect("a count")
 }
 
 fn sequence(message: &ZmqMessage) -> u64 {

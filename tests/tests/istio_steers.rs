@@ -9,7 +9,7 @@ use warmpath_harness::{ModelFiles, Pod, PodOptions, Programs, Stack, client::who
 use warmpath_tests::istio::{Manifests, extend, gateway};
 
 /// Longest wait for something that must happen, and how often it is looked at.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// The model that the shipped sidecar configuration names, with the demo's files in the place of its volume's.
@@ -75,7 +75,7 @@ fn patient(istio: &mut Value) -> Result<()> {
     for manager in gateway::http_connection_managers(istio, gateway::HTTP_CONNECTION_MANAGER) {
         let text = &mut manager["http_filters"][0]["typed_config"]["config"]["configuration"]["value"];
         let mut plugin: Value = serde_json::from_str(text.as_str().context("no plugin configuration")?)?;
-        plugin["callout_timeout"] = json!("5s");
+        plugin["callout_timeout"] = json!("30s");
         *text = json!(plugin.to_string());
     }
     Ok(())

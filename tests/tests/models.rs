@@ -6,6 +6,9 @@ mod common;
 use common::{LIMIT, ask, complete, events_arrive, eventually, ids, metrics, start};
 use serde_json::{Value, json};
 use warmpath_harness::{ModelFiles, Stack, StackBuilder, Steer};
+use warmpath_tests::assets::{AssetProxy, Twist};
+
+const CHAT: &str = "/v1/chat/completions";
 
 /// Loads of models, over all VMs.
 async fn loads(stack: &Stack) -> f64 {
@@ -86,6 +89,78 @@ async fn refused_asset(steer: Steer) {
     assert_eq!(loads(&stack).await, before);
 }
 
+/// A stack whose assets pass through a proxy that can spoil them.
+async fn start_with_proxy(test: &str, steer: Steer) -> Option<(Stack, AssetProxy)> {
+    let proxy = AssetProxy::start().await.unwrap();
+    let stack = start(test, steer, |builder| builder.edit_envoy(proxy.wire())).await?;
+    Some((stack, proxy))
+}
+
+/// Asks until both VMs have met `errors` assets that they refuse; every request meanwhile is steered as before.
+async fn refused(stack: &Stack, errors: f64, keys: usize) {
+    eventually("both VMs have refused it", async || {
+        let outcome = complete(stack, &ids(1, 2)).await;
+        assert_eq!((outcome.reason(), outcome.matched().1), ("steered", keys));
+        metrics(stack).await.sum("warmpath_asset_errors") >= errors
+    })
+    .await;
+    let outcome = complete(stack, &ids(2, 2)).await;
+    assert_eq!((outcome.reason(), outcome.matched().1), ("steered", keys));
+}
+
+/// An asset that is damaged on its way is refused, the model before it serves on, and the next try takes it whole.
+async fn damaged_asset(steer: Steer) {
+    let Some((mut stack, proxy)) = start_with_proxy("damaged_asset", steer).await else { return };
+    let before = loads(&stack).await;
+    proxy.twist(Twist::Damaged);
+    change(&mut stack, "max_model_len", json!(8_192));
+    refused(&stack, 2.0, 2).await;
+    assert_eq!(loads(&stack).await, before);
+    assert!(stack.envoy.process().stderr().contains("another checksum"));
+
+    proxy.twist(Twist::None);
+    eventually("both VMs have loaded it", async || loads(&stack).await == before + 2.0).await;
+    assert_eq!(complete(&stack, &ids(3, 2)).await.reason(), "steered");
+}
+
+/// An asset of a version that this filter does not read is refused before the model that serves is given up for it.
+async fn asset_of_another_version(steer: Steer) {
+    let Some((mut stack, proxy)) = start_with_proxy("asset_of_another_version", steer).await else { return };
+    let before = loads(&stack).await;
+    proxy.twist(Twist::OtherVersion);
+    refused(&stack, 2.0, 2).await;
+    assert_eq!(loads(&stack).await, before);
+    assert!(stack.envoy.process().stderr().contains("this build reads version"));
+}
+
+/// More than `inline_bytes_max` of prompt: the sidecar gets the body and keys the whole; what is shorter stays here.
+async fn overflow(steer: Steer) {
+    let Some(mut stack) = start("overflow", steer, patient_prompts).await else { return };
+    let mut models = stack.files.config()["models"].clone();
+    models[0]["overflow"] = json!("sidecar");
+    models[0]["inline_bytes_max"] = json!("2KiB");
+    stack.files.change(&json!({ "models": models })).unwrap();
+    let sent = async |stack: &Stack| metrics(stack).await.sum("warmpath_prompts_sent");
+    let chat = |text: &str, times: usize| json!({"model": "demo", "max_tokens": 1, "messages": [{"role": "user", "content": text.repeat(times)}]});
+    let (long, short) =
+        ("Too long for a filter, so the sidecar reads it. ", "Short enough to stay in the gateway. ");
+    eventually("a long prompt goes to the sidecar", async || {
+        assert_eq!(ask(&stack, CHAT, &chat(long, 100)).await.reason(), "steered");
+        sent(&stack).await > 0.0
+    })
+    .await;
+    events_arrive(&stack).await;
+    let before = sent(&stack).await;
+    let outcome = ask(&stack, CHAT, &chat(long, 100)).await;
+    let (matched, keys) = outcome.matched();
+    // All of it is keyed: a prefix of 2 KiB would be a tenth of these keys.
+    assert!(matched == keys && keys >= 15, "{matched} of {keys}");
+    assert_eq!(sent(&stack).await, before + 1.0);
+    let outcome = ask(&stack, CHAT, &chat(short, 20)).await;
+    assert_eq!((outcome.reason(), sent(&stack).await), ("steered", before + 1.0));
+    assert_eq!(metrics(&stack).await.sum("warmpath_prompts_cut"), 0.0);
+}
+
 /// Two base models in one filter; the pods serve the first.
 async fn two_models(steer: Steer) {
     let mut other = ModelFiles::demo();
@@ -131,6 +206,10 @@ in_both_wirings! {
         a_changed_model_is_loaded_while_it_runs_header, a_changed_model_is_loaded_while_it_runs_filter_state;
     swapped_tokenizer: a_tokenizer_is_swapped_under_traffic_header, a_tokenizer_is_swapped_under_traffic_filter_state;
     refused_asset: a_refused_asset_leaves_the_old_one_header, a_refused_asset_leaves_the_old_one_filter_state;
+    damaged_asset: a_damaged_asset_leaves_the_old_one_header, a_damaged_asset_leaves_the_old_one_filter_state;
+    asset_of_another_version:
+        an_asset_of_another_version_leaves_the_old_one_header, an_asset_of_another_version_leaves_the_old_one_filter_state;
+    overflow: what_is_too_long_goes_to_the_sidecar_header, what_is_too_long_goes_to_the_sidecar_filter_state;
     two_models: two_models_are_keyed_in_one_filter_header, two_models_are_keyed_in_one_filter_filter_state;
     sidecar_tokenizes: the_sidecar_tokenizes_header, the_sidecar_tokenizes_filter_state;
 }

@@ -32,7 +32,8 @@ fn job(number: u32) -> Job {
     Job { path: "/v1/completions", body }
 }
 
-/// Sends the load and kills pod 0 in the midst of it, when a request is in flight there.
+/// Sends the load and kills pod 0 in the midst of it, when a request is in flight there: it answers nothing any more
+/// before, so that what is in flight stays so.
 async fn load_and_kill(stack: &mut Stack) -> Vec<Sample> {
     let done = Arc::new(AtomicUsize::new(0));
     let load = tokio::spawn({
@@ -46,14 +47,22 @@ async fn load_and_kill(stack: &mut Stack) -> Vec<Sample> {
         }
     });
     eventually("some requests are answered", async || done.load(Ordering::Relaxed) >= KILL_AFTER).await;
-    eventually("the pod has a request in flight", async || running(stack).await > 0.0).await;
+    stack.pods[0].client().post_json("/sim/hang", &Value::Null).await.unwrap().ok().unwrap();
+    eventually("the pod has a request in flight", async || in_flight(stack).await > 0.0).await;
     stack.pods[0].process().kill();
     load.await.unwrap()
 }
 
-/// Requests that pod 0 works on.
-async fn running(stack: &Stack) -> f64 {
-    stack.pods[0].metrics().await.unwrap().sum("vllm:num_requests_running")
+/// Requests that Envoy has sent to pod 0 and that are not answered.
+async fn in_flight(stack: &Stack) -> f64 {
+    let pod = stack.pods[0].address();
+    let clusters = stack.envoy.admin_client().get("/clusters?format=json").await.unwrap().json().unwrap();
+    let pool = clusters["cluster_statuses"].as_array().unwrap().iter().find(|c| c["name"] == "warmpath_pool");
+    let hosts = pool.unwrap()["host_statuses"].as_array().unwrap();
+    let host = hosts.iter().find(|h| h["address"]["socket_address"]["port_value"] == pod.port()).unwrap();
+    let active = host["stats"].as_array().unwrap().iter().find(|stat| stat["name"] == "rq_active");
+    // Envoy leaves out what is 0.
+    active.and_then(|stat| stat["value"].as_str()?.parse().ok()).unwrap_or(0.0)
 }
 
 /// Lines of requests that did not end well for the client.

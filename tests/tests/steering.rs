@@ -171,11 +171,17 @@ async fn turns_into(stack: &Stack, number: u32, reason: &str) -> Vec<Outcome> {
     eventually(reason, async || complete(stack, &prompt).await.reason() == reason).await;
     events_arrive(stack).await;
     let mut outcomes = Vec::new();
-    for _ in 0..12 {
+    eventually("twelve more of them", async || {
         let outcome = complete(stack, &prompt).await;
-        assert_eq!(outcome.reason(), reason);
-        outcomes.push(outcome);
-    }
+        // On a busy machine an observed request may be over before its pick is answered.
+        let over_first = (reason, outcome.reason()) == ("observed", "client_gone");
+        if !over_first {
+            assert_eq!(outcome.reason(), reason);
+            outcomes.push(outcome);
+        }
+        outcomes.len() == 12
+    })
+    .await;
     outcomes
 }
 

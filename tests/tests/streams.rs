@@ -29,7 +29,10 @@ use warmpath_harness::{Client, Endpoint, PodOptions, Stack, StackBuilder, Steer}
 const COMPLETIONS: &str = "/v1/completions";
 /// Tokens of a streamed answer.
 const TOKENS: usize = 20;
-/// A decode step takes over 10 ms in the step model; a gateway that collects the answer shows no time between chunks.
+/// How much slower than the step model, with its 10 ms and more a step, the answer is made: the whole of it takes seconds.
+const SLOWNESS: f64 = 10.0;
+/// A gateway that collects the answer shows no time between chunks. A busy machine would have to keep this test from
+/// reading for nearly all of the answer's time to show so little.
 const SPREAD: Duration = Duration::from_millis(100);
 
 fn both(stack: &Stack) -> [(&'static str, Client); 2] {
@@ -37,7 +40,7 @@ fn both(stack: &Stack) -> [(&'static str, Client); 2] {
 }
 
 async fn answers_arrive_chunk_by_chunk(steer: Steer) {
-    let slow = PodOptions { instant: false, ..PodOptions::default() };
+    let slow = PodOptions { instant: false, time_scale: SLOWNESS, ..PodOptions::default() };
     let Some(stack) = start("answers_arrive_chunk_by_chunk", steer, |builder| builder.pods(2, slow)).await
     else {
         return;

@@ -13,6 +13,7 @@ mod oracle;
 mod programs;
 mod replay;
 mod run;
+mod runner;
 mod test;
 mod trust;
 mod vllm;
@@ -75,7 +76,11 @@ enum Recipe {
     /// Check a configuration of the filter plugin or of the sidecar
     CheckConfig(check_config::Options),
     /// Build the filter module target/warmpath_filter.wasm
-    Wasm,
+    Wasm {
+        /// With the crate `tokenizers` inside, for models with `tokenize: inline-hf`: target/warmpath_filter_hf.wasm
+        #[arg(long)]
+        hf_tokenizers: bool,
+    },
     /// Fetch what the other recipes need (Envoy, Node, the Wasm test runner) and print where it is
     Provision,
     /// Format all code
@@ -106,7 +111,8 @@ fn follow(recipe: Recipe) -> Result<()> {
         Recipe::Replay(options) => replay::play(&workspace, &options),
         Recipe::Trust(options) => trust::measure(&workspace, &options),
         Recipe::CheckConfig(options) => check_config::check(&workspace, &options),
-        Recipe::Wasm => wasm::build(&workspace).map(drop),
+        Recipe::Wasm { hf_tokenizers: false } => wasm::build(&workspace, wasm::DEFAULT).map(drop),
+        Recipe::Wasm { hf_tokenizers: true } => wasm::build(&workspace, wasm::HF_TOKENIZERS).map(drop),
         Recipe::Provision => provision(&workspace),
         Recipe::Fmt => run::run(workspace.cargo().args(["fmt", "--all"])),
         Recipe::Clippy => test::clippy(&workspace),

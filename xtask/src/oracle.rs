@@ -1,16 +1,19 @@
-//! `cargo xtask golden` and `differ`: the program of `oracle/`, natively or in Wasm.
+//! `cargo xtask golden` and `differ`: the program of `oracle/`, natively or in Wasm; and its tests in Wasm.
 
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::node;
 use crate::run::{run as run_loudly, say};
+use crate::runner::{self, Findings};
 use crate::workspace::Workspace;
 
 const PACKAGE: &str = "warmpath-oracle";
+/// What it is built for to run in Node.
+const WASI: &str = "wasm32-wasip1";
 
 /// Where it runs, and what it is told.
 #[derive(clap::Args)]
@@ -47,9 +50,12 @@ pub(crate) fn run(workspace: &Workspace, task: Task, options: &Options) -> Resul
     build.args(["build", "--package", PACKAGE]);
     let mut command = if options.wasm {
         // Unoptimised, V8 would take minutes for what takes seconds.
-        run_loudly(build.args(["--release", "--target", "wasm32-wasip1"]))?;
-        let module = workspace.target.join("wasm32-wasip1/release").join(format!("{PACKAGE}.wasm"));
-        node(workspace, &module)?
+        run_loudly(build.args(["--release", "--target", WASI]))?;
+        let module = workspace.target.join(WASI).join(format!("release/{PACKAGE}.wasm"));
+        let [program, arguments @ ..] = node(workspace)?;
+        let mut command = Command::new(program);
+        command.args(arguments).arg(module);
+        command
     } else {
         run_loudly(build.args(profile))?;
         let directory = if matches!(task, Task::Golden) { "debug" } else { "release" };
@@ -59,9 +65,28 @@ pub(crate) fn run(workspace: &Workspace, task: Task, options: &Options) -> Resul
     Err(command.exec()).context("starting the program")
 }
 
-/// Node with the module, as Envoy runs Wasm: without the quick compiler.
-fn node(workspace: &Workspace, module: &Path) -> Result<Command> {
-    let mut command = Command::new(node::provide(workspace)?);
-    command.args(["--no-liftoff", "--no-warnings"]).arg(workspace.root.join("oracle/wasi.mjs")).arg(module);
-    Ok(command)
+/// Run the tests of recorded answers as a WASI module in Node.
+///
+/// # Errors
+/// When they cannot be built, or one fails.
+pub(crate) fn golden_in_wasm(workspace: &Workspace, findings: &mut Findings) -> Result<()> {
+    let runner = node(workspace)?.join(OsStr::new(" "));
+    let mut command = workspace.cargo();
+    command
+        .args(["test", "--package", PACKAGE, "--release", "--target", WASI, "--test", "recorded"])
+        .args(["--", "--show-output"])
+        .env("CARGO_TARGET_WASM32_WASIP1_RUNNER", runner);
+    // WASI does not follow a link that leads anywhere else.
+    let shared =
+        std::env::var_os("WARMPATH_SHARED").map_or_else(|| workspace.root.join("../shared"), Into::into);
+    if let Ok(shared) = shared.canonicalize() {
+        command.env("WARMPATH_SHARED", shared);
+    }
+    runner::tests(&mut command, findings)
+}
+
+/// Node as Envoy runs Wasm, without the quick compiler; the module comes next.
+fn node(workspace: &Workspace) -> Result<[OsString; 4]> {
+    let start = workspace.root.join("oracle/wasi.mjs");
+    Ok([node::provide(workspace)?.into(), "--no-liftoff".into(), "--no-warnings".into(), start.into()])
 }

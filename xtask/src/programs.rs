@@ -24,7 +24,7 @@ impl Programs {
     /// When a build fails or Envoy cannot be provided.
     pub(crate) fn build(workspace: &Workspace) -> Result<Self> {
         let envoy = envoy::provide(workspace)?;
-        let filter = wasm::build(workspace)?;
+        let filter = wasm::build(workspace, wasm::DEFAULT)?;
         say("building the sidecar, the simulator and the demo");
         run(workspace.cargo().args(["build", "--workspace", "--bins"]))?;
         Ok(Programs::of(workspace, "debug", envoy, filter))
@@ -36,7 +36,7 @@ impl Programs {
     /// As [`Programs::build`].
     pub(crate) fn build_release(workspace: &Workspace) -> Result<Self> {
         let envoy = envoy::provide(workspace)?;
-        let filter = wasm::build(workspace)?;
+        let filter = wasm::build(workspace, wasm::DEFAULT)?;
         say("building the sidecar and the simulator, optimised");
         run(workspace.cargo().args([
             "build",
@@ -57,6 +57,15 @@ impl Programs {
             sidecar: workspace.binary(profile, "indexer-sidecar"),
             simulator: workspace.binary(profile, "warmpath-simulator"),
         }
+    }
+
+    /// The same with the filter that has the crate `tokenizers` inside.
+    ///
+    /// # Errors
+    /// When its build fails.
+    pub(crate) fn with_hf_tokenizers(mut self, workspace: &Workspace) -> Result<Self> {
+        self.filter = wasm::build(workspace, wasm::HF_TOKENIZERS)?;
+        Ok(self)
     }
 
     /// The same with another Envoy.

@@ -8,9 +8,10 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::programs::Programs;
-use crate::run::{self, Counts, say};
+use crate::run::{self, say};
+use crate::runner::{self, Counts, Findings};
 use crate::workspace::Workspace;
-use crate::{demo_bars, envoy, node, vllm};
+use crate::{demo_bars, envoy, fuzz, node, oracle, vllm};
 
 /// What to run.
 #[derive(clap::Args)]
@@ -31,17 +32,25 @@ enum Step {
     Clippy,
     /// Unit and property tests
     Native,
-    /// The core's unit tests in Node
+    /// The core's unit tests, and recorded answers of vLLM, in Node
     Wasm,
+    /// A short run of the fuzz targets of request bodies and of tokenizer assets
+    Fuzz,
     /// End-to-end tests in the default Envoy
     E2e,
     /// End-to-end tests in the oldest Envoy
     E2eOldest,
     /// The demo, and whether its figures are what it promises
     Demo,
+    /// End-to-end test of the filter with the crate `tokenizers` inside (not among the steps that run by default)
+    HfTokenizers,
     /// End-to-end test with real vLLM servers
     Vllm,
 }
+
+/// What CI runs.
+const DEFAULT: [Step; 8] =
+    [Step::Fmt, Step::Clippy, Step::Native, Step::Wasm, Step::Fuzz, Step::E2e, Step::E2eOldest, Step::Demo];
 
 /// Run the steps, all of them even when one fails.
 ///
@@ -50,8 +59,7 @@ enum Step {
 pub(crate) fn run_all(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut steps = options.only.clone();
     if steps.is_empty() {
-        steps =
-            vec![Step::Fmt, Step::Clippy, Step::Native, Step::Wasm, Step::E2e, Step::E2eOldest, Step::Demo];
+        steps = DEFAULT.to_vec();
     }
     if options.vllm && !steps.contains(&Step::Vllm) {
         steps.push(Step::Vllm);
@@ -61,11 +69,12 @@ pub(crate) fn run_all(workspace: &Workspace, options: &Options) -> Result<()> {
         let name = step.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         say(&format!("test step {} of {}: {name}", index + 1, steps.len()));
         let start = Instant::now();
-        let result = run_step(workspace, *step);
+        let mut findings = Findings::default();
+        let result = run_step(workspace, *step, &mut findings);
         if let Err(error) = &result {
             eprintln!("{name} failed: {error:#}");
         }
-        reports.push(Report { name, seconds: start.elapsed(), result });
+        reports.push(Report { name, seconds: start.elapsed(), findings, result });
     }
     summarise(&reports)
 }
@@ -76,18 +85,35 @@ const E2E_THREADS: usize = 3;
 struct Report {
     name: String,
     seconds: Duration,
-    result: Result<Option<Counts>>,
+    findings: Findings,
+    result: Result<()>,
 }
 
 fn summarise(reports: &[Report]) -> Result<()> {
     say("summary");
-    for Report { name, seconds, result } in reports {
-        let outcome = match result {
-            Ok(None) => "ok".to_owned(),
-            Ok(Some(counts)) => format!("ok: {counts}"),
-            Err(error) => format!("FAILED: {error:#}"),
-        };
-        println!("{name:<11} {:>6.1} s  {outcome}", seconds.as_secs_f64());
+    for Report { name, seconds, findings, result } in reports {
+        let mut said = Vec::new();
+        if findings.counts != Counts::default() {
+            said.push(findings.counts.to_string());
+        }
+        said.extend(findings.notes.iter().cloned());
+        if let Err(error) = result {
+            said.push(format!("{error:#}"));
+        }
+        let outcome = if result.is_ok() { "ok" } else { "FAILED" };
+        println!(
+            "{name:<11} {:>6.1} s  {outcome}{}{}",
+            seconds.as_secs_f64(),
+            if said.is_empty() { "" } else { ": " },
+            said.join("; ")
+        );
+    }
+    // The reader of a log begins at its end.
+    for Report { name, findings, .. } in reports {
+        for failure in &findings.failures {
+            println!("\n{name}: {} FAILED", failure.name);
+            failure.message.iter().for_each(|line| println!("    {line}"));
+        }
     }
     let failed: Vec<&str> =
         reports.iter().filter(|report| report.result.is_err()).map(|report| report.name.as_str()).collect();
@@ -97,18 +123,20 @@ fn summarise(reports: &[Report]) -> Result<()> {
     Ok(())
 }
 
-fn run_step(workspace: &Workspace, step: Step) -> Result<Option<Counts>> {
+fn run_step(workspace: &Workspace, step: Step, findings: &mut Findings) -> Result<()> {
     match step {
-        Step::Fmt => run::run(workspace.cargo().args(["fmt", "--all", "--check"]))
-            .context("`cargo xtask fmt` formats")
-            .map(|()| None),
-        Step::Clippy => clippy(workspace).map(|()| None),
-        Step::Native => native(workspace).map(Some),
-        Step::Wasm => wasm(workspace).map(Some),
-        Step::E2e => end_to_end(workspace, envoy::provide(workspace)?).map(Some),
-        Step::E2eOldest => end_to_end(workspace, envoy::OLDEST.program(workspace)?).map(Some),
-        Step::Demo => demo_bars::run(workspace).map(|()| None),
-        Step::Vllm => real_vllm(workspace).map(Some),
+        Step::Fmt => {
+            run::run(workspace.cargo().args(["fmt", "--all", "--check"])).context("`cargo xtask fmt` formats")
+        }
+        Step::Clippy => clippy(workspace),
+        Step::Native => native(workspace, findings),
+        Step::Wasm => wasm(workspace, findings),
+        Step::Fuzz => short_fuzz(workspace, findings),
+        Step::E2e => end_to_end(workspace, envoy::provide(workspace)?, findings),
+        Step::E2eOldest => end_to_end(workspace, envoy::OLDEST.program(workspace)?, findings),
+        Step::Demo => demo_bars::run(workspace),
+        Step::HfTokenizers => hf_tokenizers(workspace, findings),
+        Step::Vllm => real_vllm(workspace, findings),
     }
 }
 
@@ -128,68 +156,73 @@ pub(crate) fn clippy(workspace: &Workspace) -> Result<()> {
 }
 
 /// Everything that cargo finds. The end-to-end tests are among it and say "skipped": they run in steps of their own.
-fn native(workspace: &Workspace) -> Result<Counts> {
+fn native(workspace: &Workspace, findings: &mut Findings) -> Result<()> {
     let mut command = workspace.cargo();
     command.args(["test", "--workspace", "--no-fail-fast", "--", "--show-output"]);
-    some(run::tests(command.env_remove("WARMPATH_ENVOY"))?)
+    runner::tests(command.env_remove("WARMPATH_ENVOY"), findings)
 }
 
-/// The core's own tests, where the filter's code runs: in Wasm.
-fn wasm(workspace: &Workspace) -> Result<Counts> {
+/// Where the filter's code runs, in Wasm: the core's own tests, and the recorded answers.
+fn wasm(workspace: &Workspace, findings: &mut Findings) -> Result<()> {
     let runner = node::test_runner(workspace)?;
     let mut command = workspace.cargo();
     command
-        .args([
-            "test",
-            "--package",
-            "warmpath-core",
-            "--target",
-            "wasm32-unknown-unknown",
-            "--test",
-            "vectors",
-            "--test",
-            "tokens",
-        ])
+        .args(["test", "--package", "warmpath-core", "--target", "wasm32-unknown-unknown"])
+        .args(["--test", "vectors", "--test", "tokens"])
         .env("PATH", node::path_with_node(workspace)?)
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);
-    some(run::tests(&mut command)?)
+    let tests = runner::tests(&mut command, findings);
+    let golden = oracle::golden_in_wasm(workspace, findings);
+    tests.and(golden)
 }
 
-/// A runner that found no test says "ok" too: the Wasm runner does so for a wrong target.
-fn some(counts: Counts) -> Result<Counts> {
-    if counts.passed == 0 {
-        bail!("no test was run ({counts})");
+fn short_fuzz(workspace: &Workspace, findings: &mut Findings) -> Result<()> {
+    if fuzz::compiler().is_none() {
+        println!("skipped: libFuzzer needs a C++ compiler; the same bodies have run as property tests");
+        findings.counts.skipped += 1;
+        return Ok(());
     }
-    Ok(counts)
+    findings.notes = fuzz::short(workspace)?;
+    Ok(())
 }
 
-fn end_to_end(workspace: &Workspace, envoy: PathBuf) -> Result<Counts> {
+/// Programs of `tests/` that need more than Envoy, and have steps of their own.
+const APART: [&str; 2] = ["vllm", "hf_tokenizers"];
+
+fn end_to_end(workspace: &Workspace, envoy: PathBuf, findings: &mut Findings) -> Result<()> {
     let programs = Programs::build(workspace)?.on(envoy);
-    let mut counts = Counts::default();
     let mut failed = Vec::new();
-    for test in test_programs(workspace)?.iter().filter(|test| test.name != "vllm") {
+    for test in test_programs(workspace)?.iter().filter(|test| !APART.contains(&test.name.as_str())) {
         say(&format!("end-to-end: {}", test.name));
         let mut command = test.command();
         programs.export(&mut command).args(["--show-output", &format!("--test-threads={E2E_THREADS}")]);
-        match run::tests(&mut command) {
-            Ok(of_one) => counts.add(of_one),
-            Err(error) => failed.push(format!("{error:#}")),
+        if let Err(error) = runner::tests(&mut command, findings) {
+            failed.push(format!("{error:#}"));
         }
     }
     if !failed.is_empty() {
         bail!("{}", failed.join("; "));
     }
-    some(counts)
+    Ok(())
 }
 
-fn real_vllm(workspace: &Workspace) -> Result<Counts> {
+fn hf_tokenizers(workspace: &Workspace, findings: &mut Findings) -> Result<()> {
+    let programs = Programs::build(workspace)?.with_hf_tokenizers(workspace)?;
+    let tests = test_programs(workspace)?;
+    let test = tests.iter().find(|test| test.name == "hf_tokenizers").context("tests/ has no such test")?;
+    let mut command = test.command();
+    programs.export(&mut command).args(["--ignored", "--show-output"]);
+    runner::tests(&mut command, findings)
+}
+
+fn real_vllm(workspace: &Workspace, findings: &mut Findings) -> Result<()> {
     let python = vllm::python(workspace)?;
     let programs = Programs::build(workspace)?;
     let tests = test_programs(workspace)?;
     let test = tests.iter().find(|test| test.name == "vllm").context("tests/ has no test named vllm")?;
     let mut command = test.command();
     programs.export(&mut command).args(["--ignored", "--nocapture"]).env("WARMPATH_VLLM_PYTHON", python);
-    some(run::tests(&mut command)?)
+    runner::tests(&mut command, findings)
 }
 
 /// An integration test of `tests/`, as built.

@@ -8,8 +8,23 @@ use walrus::{FunctionId, ImportKind, Module, ValType};
 use crate::run::{run, say};
 use crate::workspace::Workspace;
 
-/// Largest module in bytes. Envoy compiles about 1 MB per second before it listens, so size is start-up time.
-const MODULE_BYTES_MAX: u64 = 1_600_000;
+/// A way to build the module.
+#[derive(Clone, Copy)]
+pub(crate) struct Flavour {
+    /// Features of the filter.
+    features: &'static [&'static str],
+    /// The finished module's file name in the target directory.
+    file: &'static str,
+    /// Its largest size. Envoy compiles about 1 MB per second before it listens, so size is start-up time.
+    bytes_max: u64,
+}
+
+/// What is shipped.
+pub(crate) const DEFAULT: Flavour =
+    Flavour { features: &[], file: "warmpath_filter.wasm", bytes_max: 1_600_000 };
+/// With the crate `tokenizers`, for kinds of tokenizers that our own runtime does not know.
+pub(crate) const HF_TOKENIZERS: Flavour =
+    Flavour { features: &["hf-tokenizers"], file: "warmpath_filter_hf.wasm", bytes_max: 4_000_000 };
 
 /// WASI calls that every Envoy since 1.30 offers (its Wasm runtime registers exactly these). One import that is not
 /// there, called or not, and Envoy refuses the module: "missing import".
@@ -31,38 +46,39 @@ const WASI: &[&str] = &[
     "random_get",
 ];
 const WASI_MODULE: &str = "wasi_snapshot_preview1";
-/// The module's file name in the target directory.
-const FILE: &str = "warmpath_filter.wasm";
+/// What cargo calls the module.
+const BUILT: &str = "warmpath_filter.wasm";
 
 /// Build the module into the target directory; its path.
 ///
 /// # Errors
 /// When the build fails, the module imports what Envoy does not offer, or it is too large.
-pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
+pub(crate) fn build(workspace: &Workspace, flavour: Flavour) -> Result<PathBuf> {
     say("building the filter module");
-    run(workspace.cargo().args([
-        "build",
-        "--package",
-        "warmpath-filter",
-        "--lib",
+    let mut command = workspace.cargo();
+    command.args(["build", "--package", "warmpath-filter", "--lib"]);
+    command.args([
         "--profile",
         "wasm",
         "--target",
         "wasm32-wasip1",
-    ]))
-    .context("the target is installed by: rustup target add wasm32-wasip1")?;
-    let built = workspace.target.join("wasm32-wasip1/wasm").join(FILE);
-    let finished = workspace.target.join(FILE);
+        "--features",
+        &flavour.features.join(","),
+    ]);
+    run(&mut command).context("the target is installed by: rustup target add wasm32-wasip1")?;
+    let built = workspace.target.join("wasm32-wasip1/wasm").join(BUILT);
+    let finished = workspace.target.join(flavour.file);
     let bytes = std::fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
     let (bytes, stubs) = stub_imports(&bytes)?;
     check_imports(&bytes)?;
-    check_size(bytes.len() as u64)?;
+    check_size(bytes.len() as u64, flavour.bytes_max)?;
     replace(&finished, &bytes)?;
     let stubbed = if stubs.is_empty() { "none".to_owned() } else { stubs.join(", ") };
     println!(
-        "{}: {} bytes of {MODULE_BYTES_MAX} allowed; imports stubbed: {stubbed}",
+        "{}: {} bytes of {} allowed; imports stubbed: {stubbed}",
         finished.display(),
-        bytes.len()
+        bytes.len(),
+        flavour.bytes_max
     );
     Ok(finished)
 }
@@ -74,9 +90,9 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::rename(&part, path).with_context(|| format!("writing {}", path.display()))
 }
 
-fn check_size(bytes: u64) -> Result<()> {
-    if bytes > MODULE_BYTES_MAX {
-        bail!("the module has {bytes} bytes, more than the {MODULE_BYTES_MAX} allowed");
+fn check_size(bytes: u64, max: u64) -> Result<()> {
+    if bytes > max {
+        bail!("the module has {bytes} bytes, more than the {max} allowed");
     }
     Ok(())
 }
@@ -186,7 +202,7 @@ mod tests {
 
     #[test]
     fn refuses_a_module_above_the_limit() {
-        assert!(check_size(MODULE_BYTES_MAX).is_ok());
-        assert!(check_size(MODULE_BYTES_MAX + 1).is_err());
+        assert!(check_size(1_000, 1_000).is_ok());
+        assert!(check_size(1_001, 1_000).is_err());
     }
 }

@@ -10,7 +10,7 @@ use warmpath_harness::client::{Body, Response, whole};
 use warmpath_harness::{Client, Metrics, Programs, Stack, StackBuilder, Steer};
 
 /// Longest wait for something that must happen. Nothing is fast or slow by it: it only ends a test that failed.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(90);
 /// How often it is looked at.
 const POLL: Duration = Duration::from_millis(20);
 

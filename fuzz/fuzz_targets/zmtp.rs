@@ -1,0 +1,10 @@
+//! What a publisher sends on the wire, however it is cut: the first two bytes say where.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    if let Some((cut, bytes)) = input.split_first_chunk::<2>() {
+        indexer_sidecar::events::zmtp::fuzz_messages(bytes, usize::from(u16::from_le_bytes(*cut)));
+    }
+});
