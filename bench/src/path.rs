@@ -1,58 +1,60 @@
-//! `path`: what filter and callout add to a request through Envoy.
+//! `path`: what filter, callout and sidecar add to a request through Envoy.
 //!
-//! Two gateways of one worker each, one plain (round robin) and one with the filter and its sidecar, each before
-//! its own instant pods. The filter has a tokenizer of real size; the pods have the demo's, so that they do not take
-//! the machine from the gateways. (So no prompt is found in a cache, which changes nothing here: each is sent once.)
+//! Two gateways of one worker each, one plain (round robin) and one with the filter and its sidecar, each before its
+//! own instant pods (`pods`): they answer at once and publish afterwards, as vLLM does, what blocks the prompt brought
+//! and drove out. In the plain gateway's arm nobody listens to that; in the other it is work of the sidecar, and counts.
+//! The tokenizer has real size, and the pods' tokens are the filter's, so that prompts with a prefix seen before are
+//! matched and steered.
 //!
-//! Two ways to ask, one after the other: one client that sends its next request when the last one is answered, and an
-//! open loop at a rate. In both the gateways take turns of a hundred requests or a second, so that both see the same
-//! machine. Latency is from sending the request to the end of the answer. CPU is what the processes used over the
-//! whole open loop, per request of theirs: the idle work of the gateway whose turn it is not is in it.
+//! Cases (`prompts`): a chat of 2 KB, and completions of 30 kB and 400 kB, either 5/6 of them a prefix that is one of a
+//! few (`shared`) or nothing in common with any before (`new`). Every prompt is sent once, to one gateway.
+//!
+//! Requests come in an open loop at a rate; the chat also from one client that sends its next request when the last one
+//! is answered. The gateways take turns of a hundred requests, a second or four, so that both see the same machine.
+//! Latency is from sending the request to the end of the answer. `added` is the difference of the two gateways' quantiles.
+//! CPU is what the processes used in their own turns, each with 150 ms after the last answer, for one request.
+
+mod arm;
+mod pods;
+mod prompts;
 
 use std::fs;
-use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use warmpath_core::tokenizer::{HfTokenizer, Limits, Tokenizer};
-use warmpath_harness::load::{Job, Sample, closed_loop, open_loop};
+use warmpath_harness::metrics::Metrics;
 use warmpath_harness::model::ModelFiles;
-use warmpath_harness::pod::PodOptions;
 use warmpath_harness::programs::Programs;
 use warmpath_harness::stack::Stack;
 
+use self::arm::{Arm, Way};
+use self::pods::{Pods, Shelf};
+use self::prompts::{CASES, Case, Prompts, SEED, definition};
+use crate::vocabulary::tokenizer_json;
 use warmpath_bench::figures::Figures;
-use crate::vocabulary::{common_words, prose, tokenizer_json};
-
-/// Seed of the made-up vocabulary; prompts take the numbers after it.
-const SEED: u64 = 1;
 
 /// Requests of one turn of the single client.
 const TURN_REQUESTS: usize = 100;
 
-/// Path of the requests.
-const CHATS: &str = "/v1/chat/completions";
-
 /// Conditions of a run.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Requests per second to the gateway whose turn it is
-    #[arg(long, default_value_t = 100)]
-    rate: usize,
-    /// Seconds of open loop for each gateway
+    /// Only this case; may be given several times
+    #[arg(long = "case", value_name = "NAME", value_parser = CASES.map(|case| case.name))]
+    cases: Vec<String>,
+    /// Seconds of open loop for each gateway and case
     #[arg(long, default_value_t = 60)]
     seconds: usize,
     /// Requests of the single client to each gateway, in hundreds
     #[arg(long, default_value_t = 20)]
     turns: usize,
-    /// Requests to each gateway before anything is measured, in hundreds (more than 5 seconds)
+    /// Chats to each gateway before anything is measured, in hundreds (more than 5 seconds)
     #[arg(long, default_value_t = 15)]
     warmup_turns: usize,
-    /// Bytes of prose in a chat
-    #[arg(long, default_value_t = 2048)]
-    prompt_bytes: usize,
+    /// Prefixes that prompts of 30 kB share
+    #[arg(long, default_value_t = 8)]
+    prefixes: usize,
     /// Entries of the tokenizer
     #[arg(long, default_value_t = 150_000)]
     vocabulary: usize,
@@ -61,57 +63,13 @@ pub struct Options {
     pods: usize,
 }
 
-/// How requests are sent.
-#[derive(Clone, Copy)]
-enum Way {
-    OneClient,
-    OpenLoop { rate: usize },
-}
-
-impl Way {
-    /// One turn of one gateway.
-    async fn turn(self, stack: &Stack, prompts: &mut Prompts) -> Vec<Sample> {
-        let client = stack.client();
-        match self {
-            Self::OneClient => closed_loop(&client, prompts.chats(TURN_REQUESTS), 1, |_| ()).await,
-            Self::OpenLoop { rate } => open_loop(&client, prompts.chats(rate), rate as f64, |_| ()).await,
-        }
-    }
-}
-
-/// One gateway under test and what came of its requests.
-struct Arm {
-    name: &'static str,
-    stack: Stack,
-    samples: Vec<Sample>,
-}
-
-/// CPU time so far.
-struct Cpu {
-    envoy: Duration,
-    sidecar: Duration,
-}
-
-impl Arm {
-    fn cpu(&mut self) -> Result<Cpu> {
-        let envoy = self.stack.envoy.process().cpu_time()?;
-        let sidecar = match &mut self.stack.sidecar {
-            Some(sidecar) => sidecar.process().cpu_time()?,
-            None => Duration::ZERO,
-        };
-        Ok(Cpu { envoy, sidecar })
-    }
-
-    fn quantile_ms(&self, q: f64) -> f64 {
-        let mut times: Vec<Duration> =
-            self.samples.iter().filter(|sample| sample.ok()).map(|sample| sample.total).collect();
-        times.sort_unstable();
-        let rank = (q * times.len() as f64).ceil() as usize;
-        times.get(rank.saturating_sub(1)).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
-    }
-
-    fn failed(&self) -> usize {
-        self.samples.iter().filter(|sample| !sample.ok()).count()
+impl Options {
+    fn cases(&self) -> Vec<Case> {
+        let wanted = |case: &Case| self.cases.is_empty() || self.cases.iter().any(|name| name == case.name);
+        let cases = CASES.into_iter().filter(wanted);
+        cases
+            .map(|case| if case.prefixes > 1 { Case { prefixes: self.prefixes, ..case } } else { case })
+            .collect()
     }
 }
 
@@ -121,138 +79,152 @@ pub async fn run(options: &Options, programs: &Programs) -> Result<Figures> {
     eprintln!("making a tokenizer of {} entries and starting two gateways …", options.vocabulary);
     let tokenizer = directory.path().join("tokenizer.json");
     fs::write(&tokenizer, serde_json::to_vec(&tokenizer_json(options.vocabulary, SEED))?)?;
-    let stack = || {
+    let shelf = Shelf::default();
+    let demo = ModelFiles::demo();
+    let pods = [
+        Pods::start(options.pods, &demo.name, demo.block_tokens, &shelf).await?,
+        Pods::start(options.pods, &demo.name, demo.block_tokens, &shelf).await?,
+    ];
+    let stack = |pods: &Pods| {
         Stack::builder(programs.clone())
             .concurrency(1)
-            .pods(options.pods, PodOptions::default())
-            .sidecar(json!({"models": [model(&tokenizer)]}))
+            .external_pods(pods.endpoints.clone())
+            .sidecar(json!({"models": [definition(&tokenizer)]}))
     };
     let mut arms = [
-        Arm { name: "plain", stack: stack().round_robin().start().await?, samples: Vec::new() },
-        Arm { name: "warmpath", stack: stack().start().await?, samples: Vec::new() },
+        Arm::new("plain", stack(&pods[0]).round_robin().start().await?),
+        Arm::new("warmpath", stack(&pods[1]).start().await?),
     ];
-    let mut prompts = Prompts { next: SEED, bytes: options.prompt_bytes, words: common_words(SEED) };
-    let open = Way::OpenLoop { rate: options.rate };
-    load(&mut arms, Way::OneClient, options.warmup_turns, &mut prompts, "warming up").await;
-    let tokens = mean_tokens(&fs::read(&tokenizer)?, &mut prompts)?;
+    let mut prompts = Prompts::new(&tokenizer, shelf)?;
     let mut figures = Figures::new("path", setting(options));
-    figures.add("prompt_tokens_mean", tokens, "");
-    load(&mut arms, Way::OneClient, options.turns, &mut prompts, "one client").await;
-    latency(&arms, "one_client", &mut figures);
-    histograms(&arms[1].stack, &mut figures).await?;
-    let before = [arms[0].cpu()?, arms[1].cpu()?];
-    load(&mut arms, open, options.seconds, &mut prompts, "open loop").await;
-    latency(&arms, "open_loop", &mut figures);
-    cpu(&mut arms, &before, &mut figures)?;
-    let stats = arms[1].stack.envoy.metrics().await?;
-    figures.add("warmpath_picks", stats.sum("warmpath_picks"), "");
+    let [chat, ..] = CASES;
+    load(&mut arms, &chat, Way::OneClient, options.warmup_turns, &mut prompts, "warming up").await?;
+    for case in options.cases() {
+        measure(options, &case, &mut arms, &mut prompts, &mut figures).await?;
+    }
+    let text = stats(&arms[1].stack, "asset_load_us").await?;
+    figures.add("asset_load_p50", histogram_us(&text, "P50")? / 1e3, "ms");
     Ok(figures)
 }
 
-/// So many turns for each arm; their samples replace those of the load before.
-async fn load(arms: &mut [Arm; 2], way: Way, turns: usize, prompts: &mut Prompts, what: &'static str) {
+/// One case: its requests and its figures.
+async fn measure(
+    options: &Options,
+    case: &Case,
+    arms: &mut [Arm; 2],
+    prompts: &mut Prompts,
+    figures: &mut Figures,
+) -> Result<()> {
+    let (name, open) = (case.name, Way::OpenLoop { rate: case.rate });
+    if case.chat {
+        load(arms, case, Way::OneClient, options.turns, prompts, "chat_2kb, one client").await?;
+        latency(arms, &format!("{name}_one_client"), figures);
+        for (figure, histogram, quantile) in [
+            ("callout_p50", "callout_us", "P50"),
+            ("callout_p99", "callout_us", "P99"),
+            ("keys_p50", "keys_us", "P50"),
+        ] {
+            let text = stats(&arms[1].stack, histogram).await?;
+            figures.add(format!("{name}_one_client_{figure}"), histogram_us(&text, quantile)? / 1e3, "ms");
+        }
+    }
+    // So that every prefix has been seen, and what is measured is the case's own.
+    let warmup = usize::div_ceil(2 * case.prefixes, case.rate * case.turn_s).max(1);
+    load(arms, case, open, warmup, prompts, name).await?;
+    let before = arms[1].stack.envoy.metrics().await?;
+    prompts.mean_tokens();
+    load(arms, case, open, options.seconds.div_ceil(case.turn_s), prompts, name).await?;
+    figures.add(format!("{name}_prompt_tokens_mean"), prompts.mean_tokens(), "");
+    latency(arms, name, figures);
+    cpu(arms, name, figures);
+    inside(name, &before, &arms[1].stack.envoy.metrics().await?, figures);
+    Ok(())
+}
+
+/// So many turns for each arm; what they gave replaces what the load before gave.
+async fn load(
+    arms: &mut [Arm; 2],
+    case: &Case,
+    way: Way,
+    turns: usize,
+    prompts: &mut Prompts,
+    what: &'static str,
+) -> Result<()> {
     let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len}, {eta} left");
     let bar = ProgressBar::new(2 * turns as u64).with_message(what);
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    arms.iter_mut().for_each(|arm| arm.samples.clear());
+    arms.iter_mut().for_each(Arm::clear);
+    let requests = match way {
+        Way::OneClient => TURN_REQUESTS,
+        Way::OpenLoop { rate } => rate * case.turn_s,
+    };
     for _ in 0..turns {
         for arm in arms.iter_mut() {
-            arm.samples.extend(way.turn(&arm.stack, prompts).await);
+            arm.turn(way, prompts.jobs(case, requests)?).await?;
             bar.inc(1);
         }
     }
     bar.finish_and_clear();
-}
-
-/// Chats that nobody has sent before.
-struct Prompts {
-    next: u64,
-    bytes: usize,
-    words: Vec<String>,
-}
-
-impl Prompts {
-    fn text(&mut self) -> String {
-        self.next += 1;
-        prose(self.bytes, self.next, &self.words)
-    }
-
-    fn chats(&mut self, count: usize) -> Vec<Job> {
-        (0..count).map(|_| self.chat()).collect()
-    }
-
-    fn chat(&mut self) -> Job {
-        let messages = json!([{"role": "user", "content": self.text()}]);
-        Job { path: CHATS, body: json!({"messages": messages, "max_tokens": 1}) }
-    }
-}
-
-/// Tokens of a prompt's text, on average.
-fn mean_tokens(tokenizer: &[u8], prompts: &mut Prompts) -> Result<f64> {
-    const TEXTS: u32 = 50;
-    let tokenizer = HfTokenizer::from_json(tokenizer).map_err(anyhow::Error::msg)?;
-    let mut tokens = 0;
-    for _ in 0..TEXTS {
-        let text = prompts.text();
-        tokens += tokenizer.encode(&text, false, &Limits::NONE).map_err(anyhow::Error::msg)?.ids.len();
-    }
-    Ok(tokens as f64 / f64::from(TEXTS))
+    Ok(())
 }
 
 fn setting(options: &Options) -> Value {
+    let cases: Vec<Value> = options
+        .cases()
+        .iter()
+        .map(|case| {
+            json!({"name": case.name, "bytes": case.bytes, "prefixes": case.prefixes, "rate_per_s": case.rate})
+        })
+        .collect();
     json!({
-        "rate_per_s": options.rate, "open_loop_s": options.seconds, "warmup_requests": options.warmup_turns * TURN_REQUESTS,
-        "one_client_requests": options.turns * TURN_REQUESTS, "prompt_bytes": options.prompt_bytes,
-        "tokenizer_entries": options.vocabulary, "pods": options.pods, "envoy_workers": 1,
+        "cases": cases, "open_loop_s": options.seconds, "warmup_requests": options.warmup_turns * TURN_REQUESTS,
+        "one_client_requests": options.turns * TURN_REQUESTS, "tokenizer_entries": options.vocabulary,
+        "pods": options.pods, "envoy_workers": 1,
     })
 }
 
-fn latency(arms: &[Arm; 2], way: &str, figures: &mut Figures) {
+fn latency(arms: &[Arm; 2], name: &str, figures: &mut Figures) {
     for arm in arms {
-        let name = arm.name;
-        figures.add(format!("{way}_{name}_requests"), arm.samples.len() as f64, "");
-        figures.add(format!("{way}_{name}_failed"), arm.failed() as f64, "");
-        figures.add(format!("{way}_{name}_p50"), arm.quantile_ms(0.5), "ms");
-        figures.add(format!("{way}_{name}_p99"), arm.quantile_ms(0.99), "ms");
+        let of = arm.name;
+        figures.add(format!("{name}_{of}_requests"), arm.samples.len() as f64, "");
+        figures.add(format!("{name}_{of}_failed"), arm.failed() as f64, "");
+        figures.add(format!("{name}_{of}_p50"), arm.quantile_ms(0.5), "ms");
+        figures.add(format!("{name}_{of}_p99"), arm.quantile_ms(0.99), "ms");
     }
     let [plain, warm] = arms;
-    for (name, q) in [("p50", 0.5), ("p99", 0.99)] {
-        figures.add(format!("{way}_added_{name}"), warm.quantile_ms(q) - plain.quantile_ms(q), "ms");
+    for (figure, q) in [("p50", 0.5), ("p99", 0.99)] {
+        figures.add(format!("{name}_added_{figure}"), warm.quantile_ms(q) - plain.quantile_ms(q), "ms");
     }
 }
 
-fn cpu(arms: &mut [Arm; 2], before: &[Cpu; 2], figures: &mut Figures) -> Result<()> {
-    for (arm, before) in arms.iter_mut().zip(before) {
-        let after = arm.cpu()?;
-        let requests = arm.samples.len() as f64;
-        let per_request = |time: Duration| time.as_secs_f64() * 1e3 / requests;
-        figures.add(
-            format!("{}_envoy_cpu_per_request", arm.name),
-            per_request(after.envoy - before.envoy),
-            "ms",
-        );
-        if arm.stack.sidecar.is_some() {
-            let sidecar = per_request(after.sidecar - before.sidecar);
-            figures.add(format!("{}_sidecar_cpu_per_request", arm.name), sidecar, "ms");
-        }
-    }
-    Ok(())
+fn cpu(arms: &[Arm; 2], name: &str, figures: &mut Figures) {
+    let [plain, warm] = arms;
+    let [envoy, plain_envoy] = [warm, plain].map(|arm| arm.per_request_ms(arm.envoy));
+    let sidecar = warm.per_request_ms(warm.sidecar);
+    figures.add(format!("{name}_plain_envoy_cpu"), plain_envoy, "ms");
+    figures.add(format!("{name}_warmpath_envoy_cpu"), envoy, "ms");
+    figures.add(format!("{name}_warmpath_sidecar_cpu"), sidecar, "ms");
+    figures.add(format!("{name}_added_cpu"), envoy + sidecar - plain_envoy, "ms");
 }
 
-/// What the filter itself has measured so far.
-async fn histograms(stack: &Stack, figures: &mut Figures) -> Result<()> {
-    let histograms = [
-        ("one_client_callout_p50", "callout_us", "P50"),
-        ("one_client_callout_p99", "callout_us", "P99"),
-        ("one_client_keys_p50", "keys_us", "P50"),
-        ("asset_load_p50", "asset_load_us", "P50"),
-    ];
-    for (name, histogram, quantile) in histograms {
-        let path = format!("/stats?filter=warmpath.{histogram}$");
-        let text = stack.envoy.admin_client().get(&path).await?.ok()?.text();
-        figures.add(name, histogram_us(&text, quantile)? / 1e3, "ms");
+/// What the filter itself has measured between two looks at its metrics.
+fn inside(name: &str, before: &Metrics, after: &Metrics, figures: &mut Figures) {
+    let grown = |metric: &str| after.sum(metric) - before.sum(metric);
+    for (figure, histogram) in [("callout", "callout_us"), ("keys", "keys_us"), ("held", "held_us")] {
+        let mean =
+            grown(&format!("warmpath_{histogram}_sum")) / grown(&format!("warmpath_{histogram}_count"));
+        figures.add(format!("{name}_{figure}_mean"), mean / 1e3, "ms");
     }
-    Ok(())
+    let reused = grown("warmpath_prompt_bytes_reused");
+    let share = reused / (reused + grown("warmpath_prompt_bytes_tokenized"));
+    figures.add(format!("{name}_reused_share"), share, "");
+    figures.add(format!("{name}_picks"), grown("warmpath_picks"), "");
+}
+
+/// A histogram of the filter as Envoy's admin port prints it.
+async fn stats(stack: &Stack, histogram: &str) -> Result<String> {
+    let path = format!("/stats?filter=warmpath.{histogram}$");
+    Ok(stack.envoy.admin_client().get(&path).await?.ok()?.text())
 }
 
 /// A quantile as Envoy's admin port prints it, over the whole life of the process:
@@ -262,13 +234,4 @@ fn histogram_us(text: &str, quantile: &str) -> Result<f64> {
     let pair = found.and_then(|word| word.strip_suffix(')')).and_then(|word| word.split_once(','));
     let (_, value) = pair.with_context(|| format!("Envoy's statistics show no {quantile}: {text:?}"))?;
     value.parse().with_context(|| format!("{quantile} is {value:?}"))
-}
-
-/// The sidecar's definition of the demo's model, with another tokenizer.
-fn model(tokenizer: &Path) -> Value {
-    let demo = ModelFiles::demo();
-    json!({
-        "name": demo.name, "default": true, "block_tokens": demo.block_tokens, "tokenizer": tokenizer,
-        "tokenizer_config": demo.tokenizer_config, "config": demo.config, "chat_template": demo.chat_template,
-    })
 }
