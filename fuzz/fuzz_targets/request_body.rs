@@ -1,9 +1,8 @@
 //! Bodies of both APIs, through template and tokenizer to keys.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
 use warmpath_core::definition::ModelDefinition;
 use warmpath_core::model::Model;
 use warmpath_core::tokenizer::{Runtime, compile};
@@ -25,4 +24,4 @@ static MODEL: LazyLock<Model> = LazyLock::new(|| {
     Model::load(definition, tokenizer, Some(template)).expect("the test data is right")
 });
 
-fuzz_target!(|body: &[u8]| warmpath_core::fuzz::request_body(&MODEL, body));
+warmpath_fuzz::target!(|body| warmpath_core::fuzz::request_body(&MODEL, body));

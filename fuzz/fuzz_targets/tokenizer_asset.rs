@@ -1,9 +1,7 @@
 //! Tokenizer assets: any bytes, and an asset that is right with any bytes changed.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 use std::sync::LazyLock;
-
-use libfuzzer_sys::fuzz_target;
 
 /// A small tokenizer with a normalizer: most of the runtime is reached through it.
 static VALID: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -11,4 +9,4 @@ static VALID: LazyLock<Vec<u8>> = LazyLock::new(|| {
     warmpath_core::tokenizer::compile(json).expect("the test data is right")
 });
 
-fuzz_target!(|input: &[u8]| warmpath_core::fuzz::tokenizer_asset(&VALID, input));
+warmpath_fuzz::target!(|input| warmpath_core::fuzz::tokenizer_asset(&VALID, input));

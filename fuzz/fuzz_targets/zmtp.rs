@@ -1,9 +1,7 @@
 //! What a publisher sends on the wire, however it is cut: the first two bytes say where.
-#![no_main]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|input: &[u8]| {
+warmpath_fuzz::target!(|input| {
     if let Some((cut, bytes)) = input.split_first_chunk::<2>() {
         indexer_sidecar::events::zmtp::fuzz_messages(bytes, usize::from(u16::from_le_bytes(*cut)));
     }

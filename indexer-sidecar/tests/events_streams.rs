@@ -20,6 +20,8 @@ use warmpath_core::definition::SaltRule;
 use zeromq::{PubSocket, Socket, SocketSend};
 
 const BLOCK: usize = 2;
+/// Looks at something that must happen, 10 ms apart: they only end a test that failed.
+const TRIES: usize = 6_000;
 const ADDRESS: &str = "127.0.0.1:8001";
 const RULES: KeyRules = KeyRules { seed: 1, salt: SaltRule::Keyed, block_tokens: BLOCK as u32 };
 
@@ -61,26 +63,26 @@ impl Sidecar {
     async fn until(&self, blocks: u32, live: bool) {
         let wanted = Some((blocks, live));
         let mut got = None;
-        for _ in 0..1500 {
+        for _ in 0..TRIES {
             got = self.entry().map(|entry| (entry.blocks, entry.live));
             if got == wanted {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("after 15 s: {got:?}, not {wanted:?}; {}", self.text());
+        panic!("after a minute: {got:?}, not {wanted:?}; {}", self.text());
     }
 
     /// Waits until the stream can be trusted so far.
     async fn trusted(&self, state: TrustState, reason: Reason) {
         let id = StreamId { model: "m".into(), address: ADDRESS.into(), rank: 0 };
-        for _ in 0..1500 {
+        for _ in 0..TRIES {
             if self.index.trust(&id).is_some_and(|trust| (trust.state, trust.reason) == (state, reason)) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("after 15 s: {:?}, not {state:?} {reason:?}; {}", self.index.trust(&id), self.text());
+        panic!("after a minute: {:?}, not {state:?} {reason:?}; {}", self.index.trust(&id), self.text());
     }
 
     fn replays(&self, reason: &'static str) -> u64 {
@@ -89,6 +91,17 @@ impl Sidecar {
 
     fn losses(&self, reason: &'static str) -> u64 {
         self.metrics.losses.get_or_create(&Label::of(reason)).get()
+    }
+
+    /// Waits until a loss of that kind is counted.
+    async fn loses(&self, reason: &'static str) {
+        for _ in 0..TRIES {
+            if self.losses(reason) > 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no loss by {reason}; {}", self.text());
     }
 
     fn text(&self) -> String {
@@ -101,7 +114,7 @@ impl Sidecar {
 
     async fn stop(self) {
         self.shutdown.cancel();
-        tokio::time::timeout(Duration::from_secs(5), self.task).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), self.task).await.unwrap().unwrap();
         assert_eq!(
             (self.index.len(), self.metrics.streams.get(), self.metrics.streams_live.get()),
             (0, 0, 0)
@@ -205,6 +218,8 @@ async fn a_gap_that_the_buffer_no_longer_covers_drops_what_was_before() {
     pod.buffer.lock().unwrap().batches.clear();
     pod.publish(5, &restart).await;
     sidecar.until(1, true).await;
+    // The batch counts at once; that nothing else will come is known when the replay has ended.
+    sidecar.loses("late_start").await;
     assert_eq!((sidecar.losses("late_start"), sidecar.losses("gap")), (1, 0));
     sidecar.stop().await;
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -37,12 +37,13 @@ async fn it_says_where_it_listens_logs_every_pick_and_ends_well() {
     config["logs"] = json!({"beat_every": "100ms"});
     write(&dir.path().join("config.json"), &config);
     write(&dir.path().join("endpoints.yaml"), &endpoints(&["127.0.0.1:8001"]));
+    let stderr = dir.path().join("stderr");
     let mut child = Running(
         program()
             .arg("--config")
             .arg(dir.path().join("config.json"))
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(std::fs::File::create(&stderr).unwrap())
             .spawn()
             .unwrap(),
     );
@@ -55,15 +56,17 @@ async fn it_says_where_it_listens_logs_every_pick_and_ends_well() {
     let start = Instant::now();
     let asked = || PickRequest { request_id: "request-1".into(), ..request() };
     while pick(&mut client, asked()).await.endpoints.is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(20), "the endpoint is never listed");
+        assert!(start.elapsed() < Duration::from_secs(60), "the endpoint is never listed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    while !std::fs::read_to_string(&stderr).unwrap().contains("metrics beat") {
+        assert!(start.elapsed() < Duration::from_secs(60), "no beat");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     drop(client);
     terminate(&child.0);
-    let mut logs = String::new();
-    child.0.stderr.take().unwrap().read_to_string(&mut logs).unwrap();
     assert!(child.0.wait().unwrap().success());
+    let logs = std::fs::read_to_string(&stderr).unwrap();
     assert!(!dir.path().join("pick.sock").exists());
     let find = |needle: &str| -> Value {
         let line = logs

@@ -109,8 +109,13 @@ async fn refused(stack: &Stack, errors: f64, keys: usize) {
 }
 
 /// An asset that is damaged on its way is refused, the model before it serves on, and the next try takes it whole.
-async fn damaged_asset(steer: Steer) {
-    let Some((mut stack, proxy)) = start_with_proxy("damaged_asset", steer).await else { return };
+#[tokio::test]
+async fn a_damaged_asset_leaves_the_old_one() {
+    let Some((mut stack, proxy)) =
+        start_with_proxy("a_damaged_asset_leaves_the_old_one", Steer::Header).await
+    else {
+        return;
+    };
     let before = loads(&stack).await;
     proxy.twist(Twist::Damaged);
     change(&mut stack, "max_model_len", json!(8_192));
@@ -124,8 +129,13 @@ async fn damaged_asset(steer: Steer) {
 }
 
 /// An asset of a version that this filter does not read is refused before the model that serves is given up for it.
-async fn asset_of_another_version(steer: Steer) {
-    let Some((mut stack, proxy)) = start_with_proxy("asset_of_another_version", steer).await else { return };
+#[tokio::test]
+async fn an_asset_of_another_version_leaves_the_old_one() {
+    let Some((mut stack, proxy)) =
+        start_with_proxy("an_asset_of_another_version_leaves_the_old_one", Steer::FilterState).await
+    else {
+        return;
+    };
     let before = loads(&stack).await;
     proxy.twist(Twist::OtherVersion);
     refused(&stack, 2.0, 2).await;
@@ -134,8 +144,12 @@ async fn asset_of_another_version(steer: Steer) {
 }
 
 /// More than `inline_bytes_max` of prompt: the sidecar gets the body and keys the whole; what is shorter stays here.
-async fn overflow(steer: Steer) {
-    let Some(mut stack) = start("overflow", steer, patient_prompts).await else { return };
+#[tokio::test]
+async fn what_is_too_long_goes_to_the_sidecar() {
+    let Some(mut stack) = start("what_is_too_long_goes_to_the_sidecar", Steer::Header, patient_prompts).await
+    else {
+        return;
+    };
     let mut models = stack.files.config()["models"].clone();
     models[0]["overflow"] = json!("sidecar");
     models[0]["inline_bytes_max"] = json!("2KiB");
@@ -206,10 +220,6 @@ in_both_wirings! {
         a_changed_model_is_loaded_while_it_runs_header, a_changed_model_is_loaded_while_it_runs_filter_state;
     swapped_tokenizer: a_tokenizer_is_swapped_under_traffic_header, a_tokenizer_is_swapped_under_traffic_filter_state;
     refused_asset: a_refused_asset_leaves_the_old_one_header, a_refused_asset_leaves_the_old_one_filter_state;
-    damaged_asset: a_damaged_asset_leaves_the_old_one_header, a_damaged_asset_leaves_the_old_one_filter_state;
-    asset_of_another_version:
-        an_asset_of_another_version_leaves_the_old_one_header, an_asset_of_another_version_leaves_the_old_one_filter_state;
-    overflow: what_is_too_long_goes_to_the_sidecar_header, what_is_too_long_goes_to_the_sidecar_filter_state;
     two_models: two_models_are_keyed_in_one_filter_header, two_models_are_keyed_in_one_filter_filter_state;
     sidecar_tokenizes: the_sidecar_tokenizes_header, the_sidecar_tokenizes_filter_state;
 }

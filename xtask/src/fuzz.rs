@@ -16,21 +16,25 @@ use crate::envoy::on_path;
 use crate::run::{output, run as run_loudly, say, shown};
 use crate::workspace::Workspace;
 
-/// What libFuzzer reads its coverage and its compared values from; and checks that an optimised build leaves out.
-const FLAGS: &str = "-Cpasses=sancov-module \
+/// Checks that an optimised build leaves out.
+const CHECKS: &str = "-Cdebug-assertions --cfg fuzzing";
+/// What libFuzzer reads its coverage and its compared values from.
+const COVERAGE: &str = " -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Cllvm-args=-simplifycfg-branch-fold-threshold=0 \
-    -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing";
+    -Ccodegen-units=1";
+/// How inputs are found without libFuzzer.
+const BLIND: &str = "blindly (no C++ compiler for libFuzzer)";
 /// An input that takes longer is a finding, in seconds: on an idle machine nothing here takes a tenth of one.
 const SLOWEST: u32 = 25;
 /// Longest input, in bytes. (libFuzzer's own default is 4096.)
 const LONGEST: u32 = 65_536;
 
 /// What every test run fuzzes, and how long each, in seconds. Longer runs are somebody's who looks at them.
-pub(crate) const SHORT: (&[&str], u32) = (&["request_body", "tokenizer_asset"], 15);
+pub(crate) const SHORT: (&[&str], u32) = (&["request_body", "tokenizer_asset"], 10);
 
 /// What to run.
 #[derive(clap::Args)]
@@ -69,17 +73,15 @@ pub(crate) fn short(workspace: &Workspace) -> Result<Vec<String>> {
     targets.iter().map(|target| fuzz(workspace, target, &programs.join(target), seconds, None)).collect()
 }
 
-/// Whether libFuzzer can be built: it is C++.
-pub(crate) fn compiler() -> Option<PathBuf> {
-    std::env::var_os("CXX").map(PathBuf::from).or_else(|| on_path("c++"))
+/// Whether libFuzzer can be built: it is C++. Without a compiler for that, inputs are mutated blindly.
+fn guided() -> bool {
+    std::env::var_os("CXX").is_some() || on_path("c++").is_some()
 }
 
 /// Build these targets; the directory with their programs.
 fn build(workspace: &Workspace, targets: &[&str]) -> Result<PathBuf> {
-    if compiler().is_none() {
-        bail!("libFuzzer needs a C++ compiler, and there is no `c++` (on Debian: apt install g++)");
-    }
-    say(&format!("building {} with coverage", targets.join(" and ")));
+    let guided = guided();
+    say(&format!("building {} {}", targets.join(" and "), if guided { "with coverage" } else { BLIND }));
     let host = host(workspace)?;
     let directory = workspace.target.join("fuzz");
     let mut command = workspace.cargo();
@@ -90,7 +92,11 @@ fn build(workspace: &Workspace, targets: &[&str]) -> Result<PathBuf> {
     if targets.iter().any(|target| needs_sidecar(target)) {
         command.args(["--features", "sidecar"]);
     }
-    let mut flags = OsString::from(FLAGS);
+    let mut flags = OsString::from(CHECKS);
+    if guided {
+        command.args(["--features", "libfuzzer"]);
+        flags.push(COVERAGE);
+    }
     if let Some(more) = std::env::var_os("RUSTFLAGS") {
         flags.push(" ");
         flags.push(more);
@@ -161,7 +167,9 @@ fn fuzz(
         bail!("{target}: found after seed {seed} ({status}); the input is in {}", artifacts.display());
     }
     let executions = executions.with_context(|| format!("`{line}` did not say how much it executed"))?;
-    let said = format!("{target}: {executions} executions in {seconds} s without a finding, seed {seed}");
+    let how = if guided() { "guided by coverage" } else { BLIND };
+    let said =
+        format!("{target}: {executions} executions in {seconds} s without a finding, {how}, seed {seed}");
     println!("{said}");
     Ok(said)
 }
@@ -172,8 +180,15 @@ fn clock_seed() -> u32 {
     (now.as_nanos() as u32).max(1)
 }
 
-/// Inputs to begin with: the bodies whose answers by vLLM are test data of `core`.
+/// Inputs to begin with: the bodies whose answers by vLLM are test data of `core`; for assets, a byte of the right one
+/// changed and 64 bytes of text.
 fn write_seeds(workspace: &Workspace, target: &str, directory: &Path) -> Result<()> {
+    if target == "tokenizer_asset" {
+        let text = "Hello there, it's 2024! <|im_end|>\n e\u{301} \u{1f600} the quick brown fox";
+        let seed = [&[1, 200, 0, 0, 0, 7][..], &text.as_bytes()[..64]].concat();
+        let file = directory.join("a-changed-byte");
+        return std::fs::write(&file, seed).with_context(|| format!("writing {}", file.display()));
+    }
     if target != "request_body" {
         return Ok(());
     }

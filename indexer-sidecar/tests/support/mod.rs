@@ -20,7 +20,7 @@ use warmpath_proto::v1::indexer_client::IndexerClient;
 use warmpath_proto::v1::{PickReport, PickRequest, PickResponse, ReportRequest, Stage};
 
 /// How long a change may take to be in force: files are looked at once a second, and the machine may be busy.
-const CHANGE_LIMIT: Duration = Duration::from_secs(20);
+const CHANGE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Test data of `core`: a small tokenizer and a chat template.
 pub fn model_file(name: &str) -> PathBuf {

@@ -12,7 +12,7 @@ use warmpath_simulator::driver::Pace;
 use warmpath_simulator::model::{ModelConfig, PodModel};
 use warmpath_simulator::{Pod, PodConfig, PodHandle};
 
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 pub const BLOCK: usize = 16;
 
 pub fn model() -> Arc<PodModel> {
