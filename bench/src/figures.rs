@@ -10,7 +10,26 @@ use serde_json::{Value, json};
 pub struct Figures {
     benchmark: &'static str,
     setting: Value,
-    rows: Vec<(String, f64, &'static str)>,
+    rows: Vec<(String, f64, &'static str, Option<Bar>)>,
+}
+
+/// What a figure is to be.
+#[derive(Clone, Copy)]
+pub enum Bar {
+    /// No more than this.
+    AtMost(f64),
+    /// No less than this.
+    AtLeast(f64),
+}
+
+impl Bar {
+    fn label(self, value: f64) -> String {
+        let (sign, bar, holds) = match self {
+            Self::AtMost(bar) => ("≤", bar, value <= bar),
+            Self::AtLeast(bar) => ("≥", bar, value >= bar),
+        };
+        format!("{sign} {bar}{}", if holds { "" } else { ": missed" })
+    }
 }
 
 impl Figures {
@@ -21,17 +40,32 @@ impl Figures {
 
     /// Add one, as `name_unit` would spell it.
     pub fn add(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
-        self.rows.push((name.into(), value, unit));
+        self.maybe_bar(name, value, unit, None);
+    }
+
+    /// The same, with what it is to be.
+    pub fn bar(&mut self, name: impl Into<String>, value: f64, unit: &'static str, bar: Bar) {
+        self.maybe_bar(name, value, unit, Some(bar));
+    }
+
+    /// The same, perhaps with what it is to be.
+    pub fn maybe_bar(&mut self, name: impl Into<String>, value: f64, unit: &'static str, bar: Option<Bar>) {
+        self.rows.push((name.into(), value, unit, bar));
     }
 
     /// Print them as a table.
     pub fn print(&self) {
         println!("{} {}", self.benchmark, self.setting);
         let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["figure", "value", "unit"]);
-        for (name, value, unit) in &self.rows {
+        table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["figure", "value", "unit", "bar"]);
+        for (name, value, unit, bar) in &self.rows {
             let digits = if value.fract() == 0.0 { 0 } else { 3 };
-            table.add_row([name.clone(), format!("{value:.digits$}"), (*unit).to_owned()]);
+            table.add_row([
+                name.clone(),
+                format!("{value:.digits$}"),
+                (*unit).to_owned(),
+                bar.map_or_else(String::new, |bar| bar.label(*value)),
+            ]);
         }
         if let Some(column) = table.column_mut(1) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -39,12 +73,19 @@ impl Figures {
         println!("{table}");
     }
 
-    /// Write them as JSON: `{benchmark, setting, figures: [{name, value, unit}]}`.
+    /// Write them as JSON: `{benchmark, setting, figures: [{name, value, unit}]}`, with `at_most` or `at_least` beside
+    /// the value where it is to be something.
     pub fn write(&self, file: &Path) -> Result<()> {
         let figures: Vec<Value> = self
             .rows
             .iter()
-            .map(|(name, value, unit)| json!({"name": name, "value": value, "unit": unit}))
+            .map(|(name, value, unit, bar)| match bar {
+                None => json!({"name": name, "value": value, "unit": unit}),
+                Some(Bar::AtMost(bar)) => json!({"name": name, "value": value, "unit": unit, "at_most": bar}),
+                Some(Bar::AtLeast(bar)) => {
+                    json!({"name": name, "value": value, "unit": unit, "at_least": bar})
+                }
+            })
             .collect();
         let document = json!({"benchmark": self.benchmark, "setting": self.setting, "figures": figures});
         std::fs::write(file, serde_json::to_vec_pretty(&document)?)

@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 use warmpath_core::tokenizer::{HfTokenizer, Limits, Tokenizer, compile};
 
 use crate::arms::Arm;
-use warmpath_bench::figures::Figures;
 use crate::mix::Material;
 use crate::vocabulary::{Random, tokenizer_json};
+use warmpath_bench::figures::Bar::{AtLeast, AtMost};
+use warmpath_bench::figures::{Bar, Figures};
 
 /// Entries of the made-up vocabulary: as many as Qwen3 has.
 const ENTRIES: usize = 151_669;
@@ -31,6 +32,9 @@ const BODY_BYTES: usize = 400_000;
 /// Tokens of the chat that grows, and turns by which it grows.
 const CHAT_TOKENS: usize = 14_000;
 const CHAT_TURNS: usize = 12;
+
+/// Turns of the chat that is parsed and rendered, of a question and an answer each.
+const RENDERED_TURNS: usize = 20;
 
 /// Conditions of a run.
 #[derive(clap::Args)]
@@ -174,7 +178,7 @@ fn measure(arms: &mut [Arm], files: &Files, rounds: usize) -> Result<()> {
                 tasks.push(("render", vec![files.template.clone(), files.chat.clone()]));
             }
             if ours && in_v8 {
-                tasks.push(("worst", Vec::new()));
+                tasks.push(("worst", vec![files.template.clone()]));
                 tasks.push(("memory", vec![files.template.clone(), files.body.clone()]));
             }
             for (task, files) in tasks {
@@ -220,24 +224,26 @@ fn report(arms: &[Arm], asset_bytes: usize, figures: &mut Figures) {
         let Some(ours) = find(&format!("{place}_runtime")) else { continue };
         for value in &compared {
             let Some(own) = ours.median(value) else { continue };
-            figures.add(format!("{}_{value}", ours.name), own, "ms");
+            figures.maybe_bar(format!("{}_{value}", ours.name), own, "ms", bar_of(ours.name, value));
             let peers = arms.iter().filter(|arm| {
                 !arm.name.ends_with("_runtime") && (arm.name.starts_with("v8_") == (place == "v8"))
             });
             for peer in peers {
                 if let Some(theirs) = peer.median(value) {
                     figures.add(format!("{}_{value}", peer.name), theirs, "ms");
-                    figures.add(format!("{}_{value}_over_ours", peer.name), theirs / own, "times");
+                    let times = format!("{}_{value}_over_ours", peer.name);
+                    figures.maybe_bar(times, theirs / own, "times", bar_of(peer.name, value));
                 }
             }
         }
     }
     for name in ["chat_new_turn_with_parsing", "chat_repeat_with_parsing", "chat_parse_and_render"] {
         for arm in [Some(ours), find("native_runtime")].into_iter().flatten() {
-            figures.add(format!("{}_{name}", arm.name), arm.median(name).unwrap_or(f64::NAN), "ms");
+            let value = arm.median(name).unwrap_or(f64::NAN);
+            figures.maybe_bar(format!("{}_{name}", arm.name), value, "ms", bar_of(arm.name, name));
         }
     }
-    for kind in ["worst_", "limited_"] {
+    for (kind, at_most) in [("worst_", AtMost(12.0)), ("limited_", AtMost(30.0))] {
         let classes: Vec<(&str, f64)> = ours
             .values
             .keys()
@@ -248,9 +254,22 @@ fn report(arms: &[Arm], asset_bytes: usize, figures: &mut Figures) {
             figures.add(format!("v8_runtime_{name}"), *ms, "ms");
         }
         let most = classes.iter().map(|(_, ms)| *ms).fold(f64::NAN, f64::max);
-        figures.add(format!("v8_runtime_{kind}most"), most, "ms");
+        figures.bar(format!("v8_runtime_{kind}most"), most, "ms", at_most);
     }
     memory(ours, asset_bytes as f64, figures);
+}
+
+/// What a figure of an arm is to be; for a peer, how many times ours it is to take.
+fn bar_of(arm: &str, value: &str) -> Option<Bar> {
+    match (arm, value) {
+        ("v8_tokenizers", "mix_8k_cold" | "mix_32k_cold") => Some(AtLeast(22.0)),
+        ("python_tokenizers", "mix_8k_cold" | "mix_32k_cold") => Some(AtLeast(20.0)),
+        ("v8_runtime", "chat_new_turn") => Some(AtMost(0.35)),
+        ("v8_runtime", "chat_repeat") => Some(AtMost(0.15)),
+        ("v8_runtime", "load") => Some(AtMost(20.0)),
+        ("v8_runtime", "chat_parse_and_render") => Some(AtMost(0.25)),
+        _ => None,
+    }
 }
 
 fn memory(ours: &Arm, asset_bytes: f64, figures: &mut Figures) {
@@ -260,9 +279,9 @@ fn memory(ours: &Arm, asset_bytes: f64, figures: &mut Figures) {
         figures.add(format!("v8_runtime_{name}"), at(name) / MIB, "MiB");
     }
     let beyond = (at("memory_after_swap") - asset_bytes) / MIB;
-    figures.add("v8_runtime_memory_after_swap_beyond_asset", beyond, "MiB");
+    figures.bar("v8_runtime_memory_after_swap_beyond_asset", beyond, "MiB", AtMost(8.0));
     let further = at("memory_after_second_model") - at("memory_after_swap") - asset_bytes;
-    figures.add("v8_runtime_memory_of_second_model_beyond_asset", further / MIB, "MiB");
+    figures.bar("v8_runtime_memory_of_second_model_beyond_asset", further / MIB, "MiB", AtMost(3.0));
 }
 
 /// Makes all files.
@@ -305,7 +324,7 @@ fn write(folder: &Path, root: &Path, json: &[u8], asset: Vec<u8>, rounds: usize)
         chats.push(bodies);
     }
     let mut chat = Chat::new(&material, 7);
-    (0..10).for_each(|_| chat.turn());
+    (0..RENDERED_TURNS).for_each(|_| chat.turn());
     let body = json!({"model": "demo", "prompt": material.mix(BODY_BYTES, 8), "max_tokens": 1});
     let template = root.join("demo/assets/chat_template.jinja");
     let template = fs::read(&template).with_context(|| format!("reading {}", template.display()))?;

@@ -1,5 +1,7 @@
 //! One model with its assets loaded: takes a request all the way to its keys.
 
+mod recent;
+mod spelled;
 mod truncation;
 
 use crate::block::{self, BlockKey, KeySpace};
@@ -8,6 +10,8 @@ use crate::pass::{Pass, PassReason};
 use crate::request::{Chat, Prompt, Request};
 use crate::template::{LocalTime, Rendered, Template};
 use crate::tokenizer::{Encoded, Limits, Stats, Tokenizer};
+use recent::Recent;
+use spelled::Spelled;
 
 /// A model definition with its tokenizer and chat template, ready to key prompts.
 pub struct Model {
@@ -15,6 +19,7 @@ pub struct Model {
     tokenizer: Box<dyn Tokenizer>,
     template: Option<Template>,
     limits: Limits,
+    recent: Recent,
 }
 
 /// What the sidecar is asked about.
@@ -58,18 +63,24 @@ impl Model {
             .transpose()
             .map_err(|message| LoadError::Template { model: definition.name.clone(), message })?;
         let limits = definition.limits.into();
-        Ok(Self { definition, tokenizer, template, limits })
+        Ok(Self { definition, tokenizer, template, limits, recent: Recent::default() })
     }
 
     /// The same model with other limits.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
+        Self { limits, recent: Recent::default(), ..self }
     }
 
-    /// What the tokenizer's caches have done so far.
+    /// What the caches have done so far: the tokenizer's, and that of prompts, whose hits count as bytes of segments.
     pub fn stats(&self) -> Stats {
-        self.tokenizer.stats()
+        let stats = self.tokenizer.stats();
+        let [hit_bytes, bytes] = self.recent.stats();
+        Stats {
+            segment_hit_bytes: stats.segment_hit_bytes + hit_bytes,
+            cache_bytes: stats.cache_bytes + bytes,
+            ..stats
+        }
     }
 
     /// The definition it was loaded from.
@@ -81,14 +92,7 @@ impl Model {
     /// request's `model` is not looked at. `now`: seconds since 1970 in UTC, for templates that print the time.
     pub fn tokens(&self, request: &Request, now: Option<i64>) -> Result<Encoded, Pass> {
         let length_max = self.definition.max_model_len;
-        if let (Some(wanted), Some(max)) = (request.output_tokens_max, length_max)
-            && wanted > u64::from(max)
-        {
-            return Err(Pass::new(
-                PassReason::InvalidField,
-                format!("max_tokens: {wanted} is more than the model's length of {max} tokens"),
-            ));
-        }
+        self.check_output(request)?;
         let tokens = match &request.truncation {
             Some(truncation) => self.truncated(request, truncation, now)?,
             None => match &request.prompt {
@@ -106,6 +110,16 @@ impl Model {
                 format!("{} tokens, the model takes {max}", tokens.ids.len()),
             )),
             _ => Ok(tokens),
+        }
+    }
+
+    fn check_output(&self, request: &Request) -> Result<(), Pass> {
+        match (request.output_tokens_max, self.definition.max_model_len) {
+            (Some(wanted), Some(max)) if wanted > u64::from(max) => Err(Pass::new(
+                PassReason::InvalidField,
+                format!("max_tokens: {wanted} is more than the model's length of {max} tokens"),
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -134,18 +148,43 @@ impl Model {
     pub fn keys(&self, request: &Request, now: Option<i64>) -> Result<PromptKeys, Pass> {
         let definition = &self.definition;
         let lora = definition.adapter_for(request.model.as_deref())?;
-        let Encoded { ids, complete } = self.tokens(request, now)?;
         let salt = match definition.cache_salt {
             SaltRule::Keyed => request.cache_salt.as_deref(),
             SaltRule::Ignored => None,
         };
+        self.check_output(request)?;
+        let spelled = self.spelled(request, [lora, salt], now);
+        if let Some(keys) = spelled.as_ref().and_then(|spelled| self.recent.find(spelled)) {
+            return Ok(keys);
+        }
+        let Encoded { ids, complete } = self.tokens(request, now)?;
         let root = KeySpace { seed: definition.seed, model: &definition.name, lora, salt }.root();
         let block_tokens = definition.block_tokens as usize;
         let mut keys = block::chain(root, &ids, block_tokens);
         if complete {
             keys.truncate(block::matchable_blocks(ids.len(), block_tokens));
         }
-        Ok(PromptKeys { keys, token_count: ids.len(), complete })
+        let keys = PromptKeys { keys, token_count: ids.len(), complete };
+        // What met a limit may come further the next time, when caches are warm.
+        if let Some(spelled) = spelled.filter(|_| complete) {
+            self.recent.keep(spelled, &keys);
+        }
+        Ok(keys)
+    }
+
+    /// All that the keys are made of, the definition apart; none for prompts that are ids.
+    fn spelled(&self, request: &Request, names: [Option<&str>; 2], now: Option<i64>) -> Option<Spelled> {
+        let mut spelled = Spelled::default();
+        names.into_iter().for_each(|name| spelled.maybe_text(name));
+        spelled.maybe(request.truncation, Spelled::truncation);
+        let tells_time = match &request.prompt {
+            Prompt::Chat(chat) => {
+                chat.template.is_some() || self.template.as_ref().is_some_and(Template::tells_time)
+            }
+            _ => false,
+        };
+        spelled.maybe(now.filter(|_| tells_time), |spelled, now| spelled.number(now.cast_unsigned()));
+        spelled.prompt(&request.prompt).then_some(spelled)
     }
 
     fn no_template(&self) -> Pass {

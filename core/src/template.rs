@@ -100,6 +100,8 @@ struct Compiled {
     knows_developer: bool,
     mentions_content: bool,
     has_generation: bool,
+    /// It names the function that tells the time.
+    tells_time: bool,
 }
 
 /// What a chat was rendered to.
@@ -126,6 +128,11 @@ impl Template {
         let mut template = Self { compiled, special_tokens, rules, probed: Probed::default() };
         template.probed = Probed::of(&template);
         Ok(template)
+    }
+
+    /// Whether what it prints may depend on the time of day. A chat may bring a template of its own.
+    pub fn tells_time(&self) -> bool {
+        self.compiled.tells_time
     }
 
     /// Renders a chat at a time of day; without one, templates that ask for it fail.
@@ -279,6 +286,7 @@ impl Compiled {
             slots: resolved.slots,
             free: resolved.free,
             format,
+            tells_time: source.contains("strftime_now"),
             knows_developer: source.contains("\"developer\"") || source.contains("'developer'"),
             mentions_content: source.contains("content"),
             has_generation: source

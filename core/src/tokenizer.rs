@@ -11,6 +11,7 @@ mod classes;
 mod compile;
 mod cut;
 mod encoder;
+mod folds;
 #[cfg(feature = "hf-tokenizers")]
 mod hf;
 mod merge;
@@ -32,6 +33,7 @@ mod words;
 pub use asset::{ASSET_BYTES_MAX, ASSET_VERSION, AssetError, readable};
 pub use compile::{CompileError, compile};
 pub use runtime::{CacheSizes, Runtime, Stats};
+pub(crate) use text::same as same_bytes;
 
 #[cfg(feature = "hf-tokenizers")]
 pub use hf::HfTokenizer;

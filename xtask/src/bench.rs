@@ -73,7 +73,7 @@ fn meters(workspace: &Workspace, manifest: &Path, command: &mut Command) -> Resu
     for (name, path) in ["WARMPATH_METER_MODULE", "WARMPATH_METER_PEER_MODULE"].iter().zip(modules) {
         command.env(name, path);
     }
-    command.env("WARMPATH_NODE", node::provide(workspace)?);
+    command.env("WARMPATH_NODE", node::for_instances(workspace)?);
     match python(workspace) {
         Ok(python) => drop(command.env("WARMPATH_PYTHON", python)),
         Err(error) => say(&format!("skipped: Python's {PEER} ({error:#})")),

@@ -5,6 +5,7 @@
 //! all engines made the same ids. Not here: which tasks are run on what, how often, and what is made of the values
 //! (`bench/src/tokenize.rs`).
 
+mod hostile;
 mod tasks;
 
 use std::time::Instant;
@@ -51,7 +52,7 @@ fn main() -> Result<()> {
         "warm-other" => tasks::warm_other(&load, files),
         "chat" => tasks::chat(&load, files),
         "render" => tasks::render(&load, files),
-        "worst" => tasks::worst(&load),
+        "worst" => hostile::worst(&load, files),
         "memory" => tasks::memory(&load, files),
         _ => bail!("no task {task}"),
     }

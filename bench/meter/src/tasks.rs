@@ -14,14 +14,10 @@ use warmpath_core::tokenizer::{Limits, Tokenizer};
 use crate::{report, timed};
 
 /// Loads a fresh tokenizer; how long that took.
-type Load<'a> = &'a dyn Fn() -> Result<(Box<dyn Tokenizer>, f64)>;
+pub(crate) type Load<'a> = &'a dyn Fn() -> Result<(Box<dyn Tokenizer>, f64)>;
 
 /// Repeats of what is warm; the caller takes the median.
 const REPEATS: usize = 9;
-/// Bytes of an input of one class.
-const HOSTILE_BYTES: usize = 64 << 10;
-/// Bytes of an input far beyond every limit.
-const HUGE_BYTES: usize = 8 << 20;
 
 /// Each text by a fresh tokenizer: `FILE_cold`, and repeated: `FILE_warm_same`.
 pub(crate) fn texts(load: Load, files: &[String]) -> Result<()> {
@@ -76,7 +72,9 @@ pub(crate) fn chat(load: Load, files: &[String]) -> Result<()> {
 /// A template and the body of a chat: parsing and rendering.
 pub(crate) fn render(_: Load, files: &[String]) -> Result<()> {
     let [template, body] = files else { anyhow::bail!("a template and a body") };
-    let template = Template::new(&read(template)?, &BTreeMap::new(), &warmpath_core::definition::ChatRules::default()).map_err(anyhow::Error::msg)?;
+    let template =
+        Template::new(&read(template)?, &BTreeMap::new(), &warmpath_core::definition::ChatRules::default())
+            .map_err(anyhow::Error::msg)?;
     let body = read(body)?;
     for _ in 0..10 * REPEATS {
         let (text, ms) = timed(|| {
@@ -91,30 +89,6 @@ pub(crate) fn render(_: Load, files: &[String]) -> Result<()> {
         let bytes = text?.len();
         report("chat_parse_and_render", ms, "ms");
         report("chat_rendered", bytes as f64, "bytes");
-    }
-    Ok(())
-}
-
-/// 64 KiB of each class, without limits and never seen before: `worst_CLASS`; then 8 MiB of each with the limits that
-/// are shipped: `limited_CLASS`.
-pub(crate) fn worst(load: Load) -> Result<()> {
-    let (tokenizer, _) = load()?;
-    // V8 compiles a function when it is called first; that is not what is measured here.
-    for class in CLASSES {
-        encode(&*tokenizer, &class.text(4 << 10, 1), &Limits::NONE)?;
-    }
-    for class in CLASSES {
-        once(
-            &*tokenizer,
-            &format!("worst_{}", class.name()),
-            &class.text(HOSTILE_BYTES, 2),
-            &Limits::NONE,
-            false,
-        )?;
-    }
-    for class in CLASSES {
-        let text = class.text(HUGE_BYTES, 3);
-        once(&*tokenizer, &format!("limited_{}", class.name()), &text, &Limits::default(), false)?;
     }
     Ok(())
 }
@@ -156,7 +130,7 @@ fn linear_memory() -> f64 {
     0.0
 }
 
-fn model(tokenizer: Box<dyn Tokenizer>, template: Option<&str>) -> Result<Model> {
+pub(crate) fn model(tokenizer: Box<dyn Tokenizer>, template: Option<&str>) -> Result<Model> {
     let definition = ModelDefinition {
         name: "demo".to_owned(),
         served_names: vec!["demo".to_owned()],
@@ -168,7 +142,13 @@ fn model(tokenizer: Box<dyn Tokenizer>, template: Option<&str>) -> Result<Model>
 }
 
 /// One encoding, measured; with `ids`, also what came out.
-fn once(tokenizer: &dyn Tokenizer, name: &str, text: &str, limits: &Limits, ids: bool) -> Result<()> {
+pub(crate) fn once(
+    tokenizer: &dyn Tokenizer,
+    name: &str,
+    text: &str,
+    limits: &Limits,
+    ids: bool,
+) -> Result<()> {
     let (encoded, ms) = timed(|| tokenizer.encode(text, false, limits));
     let encoded = encoded.map_err(anyhow::Error::msg)?;
     report(name, ms, "ms");
@@ -185,11 +165,11 @@ fn hash(ids: &[u32]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-fn encode(tokenizer: &dyn Tokenizer, text: &str, limits: &Limits) -> Result<usize> {
+pub(crate) fn encode(tokenizer: &dyn Tokenizer, text: &str, limits: &Limits) -> Result<usize> {
     tokenizer.encode(text, false, limits).map(|encoded| encoded.ids.len()).map_err(anyhow::Error::msg)
 }
 
-fn read(file: &str) -> Result<String> {
+pub(crate) fn read(file: &str) -> Result<String> {
     fs::read_to_string(file).with_context(|| format!("reading {file}"))
 }
 
@@ -206,92 +186,4 @@ fn pieces(text: &str, bytes: usize) -> impl Iterator<Item = &str> {
         rest = after;
         (!piece.is_empty()).then_some(piece)
     })
-}
-
-/// A kind of hostile input.
-#[derive(Clone, Copy)]
-pub(crate) enum Class {
-    /// One unit, repeated.
-    Repeat(&'static str, &'static str),
-    /// Random characters of a range of code points.
-    Random(&'static str, u32, u32),
-    /// Random ones of these.
-    Mixed(&'static str, &'static [&'static str]),
-}
-
-/// Everything that is tried.
-const CLASSES: [Class; 26] = [
-    Class::Repeat("spaces", " "),
-    Class::Repeat("newlines", "\n"),
-    Class::Repeat("crlf", "\r\n"),
-    Class::Repeat("tabs", "\t"),
-    Class::Repeat("newline_space", "\n "),
-    Class::Repeat("letter_a", "a"),
-    Class::Repeat("letters_ab", "ab"),
-    Class::Repeat("equals", "="),
-    Class::Repeat("apostrophes", "'"),
-    Class::Repeat("apostrophe_s", "'s"),
-    Class::Repeat("digit_9", "9"),
-    Class::Repeat("e_acute", "é"),
-    Class::Repeat("marks", "\u{301}"),
-    Class::Repeat("han", "的"),
-    Class::Repeat("emoji", "😀"),
-    Class::Repeat("nul", "\0"),
-    Class::Repeat("added_token_start", "<|im_"),
-    Class::Repeat("words_of_4095_spaces", WIDE),
-    Class::Random("random_lowercase", 0x61, 0x7a),
-    Class::Random("random_digits", 0x30, 0x39),
-    Class::Random("random_punctuation", 0x21, 0x2f),
-    Class::Random("random_hangul", 0xac00, 0xd7a3),
-    Class::Random("random_han", 0x4e00, 0x9fff),
-    Class::Random("random_marks", 0x300, 0x36f),
-    Class::Random("random_unicode", 0x20, 0x10_ffff),
-    Class::Mixed("random_space_tab_newline", &[" ", "\t", "\n", "\r\n", "\u{a0}"]),
-];
-
-/// 4,095 spaces and a letter: just below where implementations cut words.
-const WIDE: &str = {
-    const BYTES: [u8; 4096] = {
-        let mut bytes = [b' '; 4096];
-        bytes[4095] = b'x';
-        bytes
-    };
-    match std::str::from_utf8(&BYTES) {
-        Ok(text) => text,
-        Err(_) => "",
-    }
-};
-
-impl Class {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Repeat(name, _) | Self::Random(name, ..) | Self::Mixed(name, _) => name,
-        }
-    }
-
-    /// About so many bytes, other ones for another seed.
-    fn text(self, bytes: usize, seed: u64) -> String {
-        // SplitMix64, <https://prng.di.unimi.it/splitmix64.c>.
-        let mut state = seed;
-        let mut random = move |limit: u64| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (z ^ (z >> 31)) % limit
-        };
-        let mut text = String::with_capacity(bytes + 4096);
-        while text.len() < bytes {
-            match self {
-                Self::Repeat(_, unit) => text.push_str(unit),
-                Self::Random(_, first, last) => {
-                    text.extend(char::from_u32(first + random(u64::from(last - first) + 1) as u32));
-                }
-                Self::Mixed(_, units) => {
-                    text.extend(units.get(random(units.len() as u64) as usize).copied());
-                }
-            }
-        }
-        text
-    }
 }

@@ -30,15 +30,46 @@ pub(super) enum Piece<'t> {
         /// Where the content of the next token starts, or the text ends.
         next: usize,
     },
+    /// The work did not suffice: what is left, of which no token starts in front of `sure`.
+    Rest {
+        text: &'t str,
+        /// Where it starts.
+        at: usize,
+        sure: usize,
+    },
+}
+
+/// Steps of the search that take as long as one unit of merge work ([`super::Limits::merge_work_max`]).
+pub(super) const ADDED_STEPS_PER_WORK: u64 = 4;
+
+/// Work of a place where a token may start, in steps: bytes that go on matching.
+const START_WORK: u64 = 4;
+
+/// What a search came to.
+enum Found<'a> {
+    Token(usize, &'a AddedToken),
+    Nothing,
+    OutOfWork(usize),
+}
+
+/// A node of the tree of tokens: what was read so far.
+#[derive(Default)]
+struct Node {
+    /// The token that ends here, by its place among the tokens.
+    token: Option<u32>,
+    /// Bytes that go on, and the nodes that they lead to.
+    edges: Vec<(u8, u32)>,
 }
 
 /// Finds added tokens: the leftmost, of those the longest, as the automaton of the crate `tokenizers` does.
 ///
 /// Cost: one `memchr` over the text when the tokens start with at most three different bytes, else one look per byte;
-/// where a token may start, a binary search per byte that goes on matching.
+/// where a token may start, a step for each byte that goes on matching: that is counted, and bounded by the caller.
 pub(super) struct Matcher {
     /// By content.
     tokens: Vec<AddedToken>,
+    /// The first node has read nothing.
+    nodes: Vec<Node>,
     /// Whether a token starts with this byte.
     starts: [bool; 256],
     /// Whether a token has this byte as its second one, or any after a token of one byte.
@@ -71,7 +102,8 @@ impl Matcher {
             distinct.next().is_none().then_some([first, second, third])
         });
         let longest = tokens.iter().map(|token| token.content.len()).max().unwrap_or(0);
-        Self { tokens, starts, seconds, needles, longest }
+        let nodes = tree(&tokens);
+        Self { tokens, nodes, starts, seconds, needles, longest }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -83,54 +115,70 @@ impl Matcher {
         self.longest
     }
 
-    /// The next match from `from`: where it starts, and the token.
-    fn find(&self, text: &[u8], mut from: usize) -> Option<(usize, &AddedToken)> {
-        loop {
-            let rest = text.get(from..)?;
+    /// The next match from `from`: where it starts, and the token. What it takes is taken from `work`.
+    fn find(&self, text: &[u8], mut from: usize, work: &mut u64) -> Found<'_> {
+        while let Some(rest) = text.get(from..) {
             let skipped = match self.needles {
                 Some([first, second, third]) if second == third && first == second => {
                     memchr::memchr(first, rest)
                 }
                 Some([first, second, third]) => memchr::memchr3(first, second, third, rest),
                 None => rest.iter().position(|byte| self.starts.get(usize::from(*byte)) == Some(&true)),
-            }?;
+            };
+            let Some(skipped) = skipped else { break };
             from += skipped;
             let second = rest.get(skipped + 1).copied().unwrap_or(0);
-            if (self.seconds.get(usize::from(second)) == Some(&true) || rest.len() == skipped + 1)
-                && let Some(token) = self.longest_at(rest.get(skipped..)?)
-            {
-                return Some((from, token));
+            if self.seconds.get(usize::from(second)) == Some(&true) || rest.len() == skipped + 1 {
+                let (token, steps) = self.longest_at(rest.get(skipped..).unwrap_or_default());
+                if let Some(token) = token {
+                    return Found::Token(from, token);
+                }
+                match work.checked_sub(START_WORK + steps) {
+                    Some(left) => *work = left,
+                    None => return Found::OutOfWork(from),
+                }
             }
             from += 1;
         }
+        Found::Nothing
     }
 
-    /// The longest token that `text` starts with.
-    fn longest_at(&self, text: &[u8]) -> Option<&AddedToken> {
-        let mut candidates = self.tokens.as_slice();
-        let mut longest = None;
-        for (depth, byte) in text.iter().enumerate() {
-            let at = |token: &AddedToken| token.content.as_bytes().get(depth).copied();
-            let start = candidates.partition_point(|token| at(token) < Some(*byte));
-            let end = candidates.partition_point(|token| at(token) <= Some(*byte));
-            candidates = candidates.get(start..end).unwrap_or_default();
-            match candidates.first() {
-                None => break,
-                // What ends here comes first.
-                Some(token) if token.content.len() == depth + 1 => longest = Some(token),
-                Some(_) => {}
-            }
+    /// The longest token that `text` starts with, and the bytes that were read for it.
+    fn longest_at(&self, text: &[u8]) -> (Option<&AddedToken>, u64) {
+        let (mut longest, mut steps) = (None, 0);
+        let mut node = self.nodes.first();
+        for byte in text {
+            let next = node.and_then(|node| node.edges.iter().find(|(edge, _)| edge == byte));
+            node = next.and_then(|(_, next)| self.nodes.get(*next as usize));
+            let Some(node) = node else { break };
+            steps += 1;
+            longest = node.token.or(longest);
         }
-        longest
+        (longest.and_then(|token| self.tokens.get(token as usize)), steps)
     }
 
     /// Gives `text` to `each`, piece by piece, until that answers `false`; answers whether it never did.
     ///
     /// The rules for white space and words are those of `AddedVocabulary::find_matches`, down to a token with `rstrip` that
     /// takes white space which the next match starts with.
-    pub(super) fn split<'t>(&self, text: &'t str, mut each: impl FnMut(Piece<'t>) -> bool) -> bool {
+    ///
+    /// `work`: what may be done for places that look like a token's start and are none.
+    pub(super) fn split<'t>(
+        &self,
+        text: &'t str,
+        work: &mut u64,
+        mut each: impl FnMut(Piece<'t>) -> bool,
+    ) -> bool {
         let (mut done, mut from) = (0, 0);
-        while let Some((at, token)) = self.find(text.as_bytes(), from) {
+        loop {
+            let (at, token) = match self.find(text.as_bytes(), from, work) {
+                Found::Token(at, token) => (at, token),
+                Found::Nothing => break,
+                Found::OutOfWork(sure) => {
+                    let text = text.get(done..).unwrap_or_default();
+                    return each(Piece::Rest { text, at: done, sure: sure.max(done) });
+                }
+            };
             let (mut start, mut stop) = (at, at + token.content.len());
             from = stop;
             let (Some(before), Some(behind)) = (text.get(..start), text.get(stop..)) else { continue };
@@ -161,6 +209,32 @@ impl Matcher {
             _ => true,
         }
     }
+}
+
+/// The tree of tokens, which are sorted by content.
+fn tree(tokens: &[AddedToken]) -> Vec<Node> {
+    let mut nodes = vec![Node::default()];
+    for (index, token) in (0..).zip(tokens) {
+        let mut at = 0;
+        for byte in token.content.bytes() {
+            let known = nodes.get(at).and_then(|node| node.edges.last()).filter(|(edge, _)| *edge == byte);
+            at = match known.copied() {
+                Some((_, next)) => next as usize,
+                None => {
+                    let next = nodes.len();
+                    if let Some(node) = nodes.get_mut(at) {
+                        node.edges.push((byte, next as u32));
+                    }
+                    nodes.push(Node::default());
+                    next
+                }
+            };
+        }
+        if let Some(node) = nodes.get_mut(at) {
+            node.token = node.token.or(Some(index));
+        }
+    }
+    nodes
 }
 
 /// `\w` of the crate `regex`.

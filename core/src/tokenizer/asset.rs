@@ -13,11 +13,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: [u8; 8] = *b"warmtok\0";
 /// Version of the format: an asset of another one is refused, and made again from its `tokenizer.json`.
-pub const ASSET_VERSION: u32 = 1;
+pub const ASSET_VERSION: u32 = 2;
 /// A vocabulary of 2 million tokens makes less; a length beyond it would not fit the offsets on their way.
 pub const ASSET_BYTES_MAX: usize = 256 << 20;
 
-const SECTIONS: usize = 9;
+const SECTIONS: usize = 11;
 const CHECKED_FROM: usize = 24;
 const HEADER_BYTES: usize = CHECKED_FROM + 8 * SECTIONS;
 
@@ -61,6 +61,10 @@ pub(super) enum Section {
     PairBytes,
     /// Ids of characters.
     Characters,
+    /// Folds: block numbers.
+    FoldBlocks,
+    /// Folds: blocks.
+    FoldEntries,
 }
 
 /// An asset whose header holds.

@@ -62,6 +62,7 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, CompileError> {
         specials: post::read(&file.post_processor)?,
     };
     let [slots, records] = model.vocabulary(&meta)?;
+    let [fold_blocks, fold_entries] = model.folds;
     let sections = [
         meta.write(),
         blocks,
@@ -72,6 +73,8 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, CompileError> {
         model.merged,
         model.pair_bytes,
         model.characters,
+        fold_blocks,
+        fold_entries,
     ];
     match asset::build(sections) {
         Some(asset) => Ok(asset),

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::added::{Matcher, Piece};
+use super::added::{ADDED_STEPS_PER_WORK, Matcher, Piece};
 use super::classes::Classes;
+use super::folds::Folds;
 use super::merge::Merger;
 use super::meta::{Meta, Prefix};
 use super::normalize::normalize;
@@ -34,6 +35,7 @@ pub(super) struct Tables<'a> {
     pub(super) pairs: Pairs<'a>,
     /// Character and id, 4 bytes each, by character.
     pub(super) characters: &'a [[u8; 8]],
+    pub(super) folds: Folds<'a>,
     pub(super) added_normalized: &'a Matcher,
 }
 
@@ -70,6 +72,8 @@ pub(super) struct Encoder<'a> {
     /// Merge work that is left, and what there was.
     budget: u64,
     work_max: u64,
+    /// Work that the budget does not know.
+    other_work: u64,
     words: u64,
     misses: u64,
     segment_hit_bytes: u64,
@@ -84,6 +88,7 @@ impl<'a> Encoder<'a> {
             ids,
             budget: work_max,
             work_max,
+            other_work: 0,
             words: 0,
             misses: 0,
             segment_hit_bytes: 0,
@@ -98,9 +103,14 @@ impl<'a> Encoder<'a> {
             self.misses,
             self.segment_hit_bytes,
             self.segment_miss_bytes,
-            self.work_max - self.budget,
+            self.work_max - self.budget + self.other_work,
         ];
         (self.ids, counts)
+    }
+
+    /// Counts work that was done for the text elsewhere.
+    pub(super) fn count_work(&mut self, work: u64) {
+        self.other_work += work;
     }
 
     /// Encodes a text between added tokens, segment by segment. `false`: a limit was met, and the ids are those of a
@@ -154,13 +164,18 @@ impl<'a> Encoder<'a> {
         if added_normalized.is_empty() {
             return self.piece(&text, starts, is_first && starts);
         }
-        added_normalized.split(&text, |piece| match piece {
+        let granted = self.budget.saturating_mul(ADDED_STEPS_PER_WORK);
+        let mut left = granted;
+        let every = added_normalized.split(&text, &mut left, |piece| match piece {
             Piece::Token { id, .. } => {
                 self.ids.push(id);
                 true
             }
             Piece::Text { text, at, .. } => self.piece(text, starts || at > 0, is_first && starts && at == 0),
-        })
+            Piece::Rest { .. } => false,
+        });
+        self.budget = self.budget.saturating_sub((granted - left) / ADDED_STEPS_PER_WORK);
+        every
     }
 
     /// What is left between added tokens of both kinds.

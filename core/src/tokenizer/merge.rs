@@ -94,7 +94,7 @@ impl Merger {
                 self.short(pairs, word);
                 true
             }
-            _ => self.long(pairs, budget),
+            _ => self.long(pairs, word, budget),
         }
     }
 
@@ -147,8 +147,8 @@ impl Merger {
         }
     }
 
-    fn long(&mut self, pairs: &Pairs<'_>, budget: &mut u64) -> bool {
-        let queued = self.link(pairs);
+    fn long(&mut self, pairs: &Pairs<'_>, bytes: &[u8], budget: &mut u64) -> bool {
+        let queued = self.link(pairs, bytes);
         let Some(left) = budget.checked_sub(queued as u64 * QUEUE_WORK) else { return false };
         *budget = left;
         while let Some(entry) = self.queue.pop() {
@@ -180,14 +180,21 @@ impl Merger {
     }
 
     /// Links every symbol with its neighbours, and queues all pairs that merge; answers how many they are.
-    fn link(&mut self, pairs: &Pairs<'_>) -> usize {
+    fn link(&mut self, pairs: &Pairs<'_>, bytes: &[u8]) -> usize {
         self.links.clear();
-        let rights = self.symbols.iter().skip(1).map(Some).chain([None]);
-        for (at, (left, right)) in (0_u32..).zip(self.symbols.iter().zip(rights)) {
-            let rank = right.map_or(NONE, |right| pairs.rank(*left, *right));
-            let next = if right.is_some() { at + 1 } else { NONE };
-            self.links.push(Link { previous: at.wrapping_sub(1), next, rank });
+        let link = |(at, rank): (u32, u32)| Link { previous: at.wrapping_sub(1), next: at + 1, rank };
+        if pairs.bytes.is_empty() || bytes.len() != self.symbols.len() {
+            let ranks = self.symbols.windows(2).map(|pair| match pair {
+                [left, right] => pairs.rank(*left, *right),
+                _ => NONE,
+            });
+            self.links.extend((0..).zip(ranks).map(link));
+        } else {
+            let ranks = bytes.iter().zip(bytes.iter().skip(1));
+            let ranks = ranks.map(|(left, right)| pairs.rank_of_bytes(*left, *right));
+            self.links.extend((0..).zip(ranks).map(link));
         }
+        self.links.push(Link { previous: (self.links.len() as u32).wrapping_sub(1), next: NONE, rank: NONE });
         let merging = (0_u64..).zip(&self.links).filter(|(_, link)| link.rank != NONE);
         self.queue.fill(merging.map(|(at, link)| u64::from(link.rank) << 32 | at))
     }

@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::added::{Matcher, Piece};
+use super::added::{ADDED_STEPS_PER_WORK, Matcher, Piece};
 use super::asset::{Asset, AssetError, Section};
 use super::classes::{BLOCK_CHARS, Classes};
 use super::encoder::{Caches, Encoder, Tables};
+use super::folds::Folds;
 use super::meta::Meta;
 use super::pairs::Pairs;
 use super::vocabulary::Vocabulary;
@@ -143,6 +144,10 @@ impl Runtime {
                 bytes: self.asset.entries(Section::PairBytes),
             },
             characters: self.asset.entries(Section::Characters),
+            folds: Folds {
+                blocks: self.asset.entries(Section::FoldBlocks),
+                entries: self.asset.entries(Section::FoldEntries),
+            },
             added_normalized: &self.added_normalized,
         }
     }
@@ -165,7 +170,10 @@ impl Runtime {
         // What a token that starts within the limit can depend on: its own length, and one character behind it.
         let window = limits.bytes_max.saturating_add(self.added.longest() + 4);
         let window = text.get(..text.floor_char_boundary(window)).unwrap_or(text);
-        let every = self.added.split(window, |piece| match piece {
+        // Beside what merging may take, half as much: both are bounded whatever the text.
+        let granted = (limits.merge_work_max / 2).saturating_mul(ADDED_STEPS_PER_WORK);
+        let mut left = granted;
+        let every = self.added.split(window, &mut left, |piece| match piece {
             Piece::Token { at, .. } if at >= limits.bytes_max && window.len() < text.len() => false,
             Piece::Token { id, .. } => {
                 encoder.ids.push(id);
@@ -177,7 +185,13 @@ impl Runtime {
                 false
             }
             Piece::Text { text: piece, at, .. } => encoder.text(piece, at == 0, limits.tokens_max),
+            Piece::Rest { text: piece, at, sure } => {
+                let cut = self.meta.cuts.last(piece, sure.min(limits.bytes_max).saturating_sub(at));
+                encoder.text(piece.get(..cut).unwrap_or_default(), at == 0, limits.tokens_max);
+                false
+            }
         });
+        encoder.count_work((granted - left) / ADDED_STEPS_PER_WORK);
         every && window.len() == text.len()
     }
 }

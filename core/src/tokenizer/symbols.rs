@@ -1,6 +1,7 @@
 //! The symbols that merging starts with.
 
 use super::encoder::Tables;
+use super::folds::Symbol;
 use super::meta::{Meta, NO_ID};
 
 /// The symbols that a word starts as. What has no id is unknown, or left out when the file has no unknown token.
@@ -17,7 +18,10 @@ pub(super) fn push_symbols(tables: &Tables<'_>, word: &[u8], symbols: &mut Vec<u
         after_unknown = id == NO_ID;
     };
     if !rule.characters {
-        word.iter().for_each(|byte| push(of_byte(*byte)));
+        tables.folds.each(word, |symbol| match symbol {
+            Symbol::Byte(byte) => push(of_byte(byte)),
+            Symbol::Token(id) => push(id),
+        });
         return;
     }
     for character in word.utf8_chunks().flat_map(|chunk| chunk.valid().chars()) {

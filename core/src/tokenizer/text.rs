@@ -83,7 +83,7 @@ pub(super) fn long_hash(text: &[u8], seed: u64) -> u64 {
 
 /// Whether two texts are equal. Eight bytes at a time: a call of the host's `memcmp` costs more than a short text.
 #[inline]
-pub(super) fn same(left: &[u8], right: &[u8]) -> bool {
+pub(crate) fn same(left: &[u8], right: &[u8]) -> bool {
     if left.len() != right.len() {
         return false;
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::super::added::Matcher;
 use super::super::classes::{BLOCK_CHARS, Classes};
 use super::super::encoder::Tables;
+use super::super::folds::{self, Folds};
 use super::super::merge::Merger;
 use super::super::meta::{Meta, NO_ID, Symbols};
 use super::super::pairs::{self, IDS_MAX, Pairs, RANKS_MAX};
@@ -22,6 +23,7 @@ pub(super) struct Model<'a> {
     pub(super) merged: Vec<u8>,
     pub(super) pair_bytes: Vec<u8>,
     pub(super) characters: Vec<u8>,
+    pub(super) folds: [Vec<u8>; 2],
     /// Ids with the texts that words are compared to, by id. Tokens that no word can be are left out.
     tokens: Vec<(u32, Vec<u8>)>,
 }
@@ -59,10 +61,14 @@ impl<'a> Model<'a> {
         ranked.sort_unstable();
         let characters = if cut.bytes { Vec::new() } else { characters(&tokens) };
         let pairs = pairs::build(&ranked);
-        let table = Pairs { slots: pairs.as_chunks().0, merged: &[], bytes: &[] };
+        let table = Pairs { slots: pairs.as_chunks().0, merged: merged.as_chunks().0, bytes: &[] };
         let has_all = cut.bytes && !symbols.bytes.contains(&NO_ID);
         let pair_bytes = if has_all { pairs::build_bytes(&table, &symbols.bytes) } else { Vec::new() };
-        Ok(Self { file, symbols, pairs, merged, pair_bytes, characters, tokens })
+        let folds = match has_all {
+            true => folds::build(&ranked, &table, &tokens, &symbols.bytes),
+            false => Default::default(),
+        };
+        Ok(Self { file, symbols, pairs, merged, pair_bytes, characters, folds, tokens })
     }
 
     /// The vocabulary's sections: the tokens that a whole word can be.
@@ -74,6 +80,8 @@ impl<'a> Model<'a> {
             vocabulary: Vocabulary { slots: &[], records: &[] },
             pairs: Pairs { slots: self.pairs.as_chunks().0, merged: self.merged.as_chunks().0, bytes: &[] },
             characters: self.characters.as_chunks().0,
+            // What merges to itself is found out from bytes.
+            folds: Folds::default(),
             added_normalized: &added_normalized,
         };
         let mut merger = Merger::default();
