@@ -210,13 +210,13 @@ mod tests {
                 0 => text.as_bytes(),
                 _ => text.get(..text.chars().next().unwrap().len_utf8()).unwrap().as_bytes(),
             };
-            let pairs: Vec<_> = (tokens.iter())
-                .flat_map(|left| tokens.iter().map(move |right| (left, right)))
-                .filter(|(left, right)| {
-                    let text = [left.1.as_slice(), &right.1].concat();
-                    wanted.windows(text.len()).any(|part| part == text)
-                })
+            let is_part = |text: &[u8]| wanted.windows(text.len()).any(|part| part == text);
+            let parts: Vec<_> = tokens.iter().filter(|(_, text)| is_part(text)).collect();
+            let pairs: Vec<_> = parts
+                .iter()
+                .flat_map(|left| parts.iter().map(move |right| (left, right)))
                 .map(|(left, right)| (left.0, right.0, [left.1.as_slice(), &right.1].concat()))
+                .filter(|(.., text)| is_part(text))
                 .collect();
             let Some((left, right, text)) = pairs.get(random.usize(0..pairs.len().max(1))) else { continue };
             if merges.iter().any(|(a, b, _)| (a, b) == (left, right)) {
