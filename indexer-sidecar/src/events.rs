@@ -4,6 +4,7 @@
 //! Not here: what blocks mean (`index`), and which endpoints there are (`endpoints`). [`run`] keeps one task per
 //! endpoint and data-parallel rank; identity is the connection, never a topic, except on the [`central`] socket.
 
+mod again;
 pub mod capacity;
 pub mod central;
 pub mod decode;
@@ -14,10 +15,12 @@ pub mod frames;
 pub mod metrics;
 pub mod msgpack;
 pub mod order;
+mod pending;
 mod probe;
 mod repair;
 pub mod replay;
 mod subscriber;
+mod trust;
 pub mod zmtp;
 
 use std::collections::{BTreeMap, HashMap};

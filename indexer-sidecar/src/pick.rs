@@ -29,11 +29,13 @@ pub mod score_log;
 pub mod serve;
 pub mod socket;
 pub mod turns;
+pub mod weights;
 
-use order::{Candidate, MediumWeights, Weights, eligible, order, rank, rank_limit};
+use order::{Candidate, eligible, order, rank, rank_limit};
 use prompt::Prompts;
 use score_log::{PickScores, ScoreLog};
 use turns::Turns;
+use weights::{MediumWeights, Weights};
 
 /// Endpoints in one answer. Envoy takes the first that it knows and goes down the list on retries: nobody retries
 /// more often, and a request header of 16 addresses stays under 400 bytes.

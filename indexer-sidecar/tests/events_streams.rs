@@ -257,7 +257,7 @@ async fn an_unreachable_replay_socket_costs_the_past_and_not_the_future() {
     sidecar.until(1, true).await;
     sidecar.trusted(TrustState::Partial, Reason::LateStart).await;
     sidecar.until(1, true).await;
-    assert_eq!(sidecar.replays("failed"), 3);
+    assert_eq!(sidecar.replays("failed"), 4);
     sidecar.stop().await;
 }
 

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,12 +74,16 @@ impl Pods {
 
     /// The pod publishes that it holds the full blocks of `tokens`.
     fn stores(&self, name: &str, tokens: &[u32], block_tokens: usize) {
+        self.stores_on("GPU", &stream(name), tokens, block_tokens);
+    }
+
+    fn stores_on(&self, medium: &str, stream: &StreamId, tokens: &[u32], block_tokens: usize) {
         let hashes: Vec<u64> = (1..=(tokens.len() / block_tokens) as u64).collect();
         let tokens = &tokens[..hashes.len() * block_tokens];
         let event =
-            ("BlockStored", hashes, None::<u64>, tokens, block_tokens, None::<u64>, "GPU", None::<String>);
+            ("BlockStored", hashes, None::<u64>, tokens, block_tokens, None::<u64>, medium, None::<String>);
         let payload = rmp_serde::to_vec(&(0.5, [event], 0)).unwrap();
-        self.index.apply(&stream(name), &decode(&payload).unwrap(), self.index.now());
+        self.index.apply(stream, &decode(&payload).unwrap(), self.index.now());
     }
 
     async fn ask(&mut self, tokens: &[u32]) -> PickResponse {
@@ -101,6 +106,35 @@ fn found(answer: &PickResponse) -> Vec<(&str, u32, f32)> {
 
 fn tokens(count: u32) -> Vec<u32> {
     (0..count).collect()
+}
+
+#[tokio::test]
+async fn what_lies_on_the_host_counts_by_its_weight_and_is_told() {
+    let mut pods = Pods::live(&["a", "b", "c"]).await;
+    pods.stores("a", &tokens(32), BLOCK_TOKENS);
+    pods.stores_on("CPU", &stream("b"), &tokens(48), BLOCK_TOKENS);
+    pods.stores_on("SHARED_STORAGE", &stream("c"), &tokens(64), BLOCK_TOKENS);
+    let answer = pods.ask(&tokens(64)).await;
+    assert_eq!(found(&answer), [("b", 0, 0.0), ("a", 2, 0.5), ("c", 0, 0.0)]);
+    let told: Vec<_> = answer.endpoints.iter().map(|found| found.medium_blocks.clone()).collect();
+    let only = |medium: &str, blocks| HashMap::from([(medium.to_owned(), blocks)]);
+    assert_eq!(told, [only("cpu", 3), HashMap::new(), only("shared", 4)]);
+    assert!(answer.endpoints.iter().all(|found| found.data_parallel_rank.is_none()));
+}
+
+#[tokio::test]
+async fn the_rank_behind_a_shared_port_is_named_while_every_endpoint_has_it() {
+    let mut pods = Pods::live(&["a"]).await;
+    let second = StreamId { rank: 1, ..stream("a") };
+    pods.index.open(&second, pods.library.key_rules()["demo"]);
+    let live = Trust { state: TrustState::Live, reason: Reason::InOrder, since: pods.index.now() };
+    pods.index.set_trust(&second, live);
+    let rank = |answer: PickResponse| answer.endpoints[0].data_parallel_rank;
+    assert_eq!(rank(pods.ask(&tokens(48)).await), None, "nobody holds anything: the engine chooses");
+    pods.stores_on("GPU", &second, &tokens(48), BLOCK_TOKENS);
+    assert_eq!(rank(pods.ask(&tokens(48)).await), Some(1));
+    pods.index.open(&stream("b"), pods.library.key_rules()["demo"]);
+    assert_eq!(rank(pods.ask(&tokens(48)).await), None, "a retry may go to an engine of one rank");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 
 use crate::index::{BLOCKS_MAX_DEFAULT, BYTES_MAX_DEFAULT};
-use crate::pick::order::MediumWeights;
+use crate::pick::weights::MediumWeights;
 
 /// Bounds of the index.
 #[derive(Clone, PartialEq, Debug, Deserialize)]

@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::warn;
 
+use super::again::Again;
 use super::decode::{decode, timestamp};
 use super::frames::{Frame, Reply};
 use super::metrics::{EventMetrics, Reason as Label};
@@ -47,16 +48,17 @@ pub struct Follower {
     pub(super) order: Order,
     pub(super) repair: Option<Repair>,
     pub(super) probe: Probe,
+    pub(super) again: Again,
     pub(super) actions: VecDeque<Action>,
     /// Why older blocks are in doubt.
     pub(super) doubt: Option<Reason>,
     pub(super) connected: bool,
     /// Number and time stamp of the last batch on the live connection that is up.
     pub(super) live: Option<(u64, f64)>,
-    replayable: bool,
+    pub(super) replayable: bool,
     /// The replay socket has answered since the connection is up. Not every engine has one where it is expected.
     replay_works: bool,
-    trust: Trust,
+    pub(super) trust: Trust,
 }
 
 impl Follower {
@@ -79,6 +81,7 @@ impl Follower {
             order: Order::default(),
             repair: None,
             probe: Probe::default(),
+            again: Again::default(),
             actions: VecDeque::new(),
             doubt: None,
             connected: false,
@@ -108,7 +111,13 @@ impl Follower {
     pub fn wake_at(&self) -> Option<Duration> {
         match &self.repair {
             Some(repair) => repair.ask_at,
-            None if self.connected && self.replay_works => Some(self.probe.wake_at()),
+            None if self.connected => {
+                // One question at a time.
+                let probe = self.replay_works && !self.again.under_way;
+                let probe = probe.then(|| self.probe.wake_at());
+                let again = self.again.wake_at().filter(|_| !self.probe.is_under_way());
+                [probe, again].into_iter().flatten().min()
+            }
             None => None,
         }
     }
@@ -118,7 +127,12 @@ impl Follower {
         self.index.expire(&self.id, now);
         match &mut self.repair {
             Some(_) => self.ask_if_due(now),
-            None if self.connected && self.replay_works => self.probe_if_due(now),
+            None if self.connected => {
+                self.ask_again_if_due(now);
+                if self.replay_works {
+                    self.probe_if_due(now);
+                }
+            }
             None => {}
         }
     }
@@ -126,7 +140,7 @@ impl Follower {
     /// A live connection is up and subscribed.
     pub fn connected(&mut self, now: Duration) {
         (self.connected, self.live, self.replay_works) = (true, None, false);
-        self.probe = Probe::since(now);
+        (self.probe, self.again) = (Probe::since(now), Again::default());
         if !self.replayable {
             return self.settle(now);
         }
@@ -215,6 +229,7 @@ impl Follower {
         match (&self.repair, reply) {
             (Some(_), Reply::Batch(frame)) => self.replayed_batch(frame, now),
             (Some(_), Reply::End) => self.replay_ended(now),
+            (None, reply) if self.again.under_way => self.asked_again(reply, now),
             (None, reply) => self.probed(reply, now),
         }
     }
@@ -224,7 +239,8 @@ impl Follower {
         warn!(endpoint = &*self.id.address, rank = self.id.rank; "replay: {why}");
         self.metrics.replays.get_or_create(&Label::of("failed")).inc();
         match self.repair {
-            Some(_) => self.retry(now),
+            Some(_) => self.retry_failed(now),
+            None if self.again.under_way => self.asked_again_in_vain(now),
             None => self.probe_failed(now),
         }
     }
@@ -297,61 +313,6 @@ impl Follower {
         warn!(endpoint = &*self.id.address, rank = self.id.rank, seq = seq; "batch lost: {error}");
         self.metrics.unreadable.inc();
         self.lost("unreadable");
-    }
-
-    /// Another process publishes on the connection that is up.
-    fn restarted(&mut self, now: Duration) {
-        self.lost("restart");
-        self.actions.push_back(Action::StopAsking);
-        if self.repair.take().is_some() {
-            self.index.end_repair(&self.id);
-        }
-        self.live = None;
-        self.forget(now);
-        if self.replayable {
-            self.begin_repair(Reason::Restart, true, now);
-        }
-    }
-
-    /// Nothing that was told counts any more.
-    fn forget(&mut self, now: Duration) {
-        self.index.restart(&self.id);
-        self.order = Order::default();
-        self.doubt = None;
-        self.settle(now);
-    }
-
-    pub(super) fn lost(&self, reason: &'static str) {
-        self.metrics.losses.get_or_create(&Label::of(reason)).inc();
-    }
-
-    /// Says how far the stream can be trusted while nothing is being repaired.
-    pub(super) fn settle(&mut self, now: Duration) {
-        if !self.connected || self.repair.is_some() {
-            return;
-        }
-        match self.doubt {
-            Some(reason) => self.set_trust(TrustState::Partial, reason, now),
-            // Without a replay nobody can tell what a publisher has told before its first batch.
-            None if self.order.is_new() && !self.replayable => {
-                self.set_trust(TrustState::Partial, Reason::LateStart, now);
-            }
-            None => self.set_trust(TrustState::Live, Reason::InOrder, now),
-        }
-    }
-
-    pub(super) fn set_trust(&mut self, state: TrustState, reason: Reason, now: Duration) {
-        if (state, reason) == (self.trust.state, self.trust.reason) {
-            return;
-        }
-        self.metrics.trust_changed(self.trust.state, state, reason);
-        info!(
-            endpoint = &*self.id.address, rank = self.id.rank, model = &*self.id.model,
-            trust = state.name(), reason = reason.name(), was = self.trust.state.name();
-            "event stream"
-        );
-        self.trust = Trust { state, reason, since: now };
-        self.index.set_trust(&self.id, self.trust);
     }
 }
 

@@ -53,7 +53,8 @@ pub struct EventMetrics {
     pub gaps: Counter,
     /// Connections that ended.
     pub disconnects: Counter,
-    /// Replays, by how they ended: `complete`, `late_start`, `hole`, `other_process`, `failed`.
+    /// Replays, by how they ended: `complete`, `late_start`, `hole`, `other_process`, `failed`; `again`: a hole that was given
+    /// up is filled after all.
     pub replays: Family<Reason, Counter>,
     /// Times that something of what a publisher told is in doubt: `disconnect`, `gap`, `restart`, `late_start`,
     /// `unreadable`.

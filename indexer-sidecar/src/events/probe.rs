@@ -48,6 +48,10 @@ impl Probe {
         if self.under_way { Duration::MAX } else { self.at }
     }
 
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way
+    }
+
     pub(super) fn is_failed(&self) -> bool {
         self.failed >= FAILED_MAX
     }
@@ -55,7 +59,7 @@ impl Probe {
 
 impl Follower {
     pub(super) fn probe_if_due(&mut self, now: Duration) {
-        if self.probe.under_way || now < self.probe.at {
+        if self.probe.under_way || self.again.under_way || now < self.probe.at {
             return;
         }
         if let Some(ahead) = self.probe.ahead.take() {

@@ -4,76 +4,32 @@
 //! hole wait in [`Pending`] for their turn there. A replay that begins late is used for what it gives: all that is older is
 //! in doubt then. A hole in a replay (vLLM up to 0.32 drops from long ones) is asked for again.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use log::warn;
 
+use super::again::Again;
 use super::decode::decode;
 use super::follower::{Action, Follower};
 use super::frames::Frame;
 use super::jitter;
 use super::metrics::Reason as Label;
 use super::order::{Order, Verdict};
+use super::pending::{PENDING_BYTES_MAX, Pending};
 use super::probe::Probe;
 use crate::index::{Reason, TrustState};
 
 /// Replays in a row that bring nothing new before the hole is given up.
 const FRUITLESS_MAX: u32 = 3;
-/// Wait before the next replay, half of it random.
+/// Wait before the next replay, half of it random; after one that had no answer it doubles.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// Replays in a row without an answer before the hole is given up for now ([`super::again`]): some ten seconds, if
+/// connections are taken and nobody answers.
+const FAILED_MAX: u32 = 4;
 /// Longest repair. A full buffer of 10,000 batches takes seconds; what takes longer is a publisher that publishes
 /// faster than it replays.
 const REPAIR_MAX: Duration = Duration::from_secs(120);
-/// Bytes of batches that wait behind a hole: some thousand of the largest steps. Beyond it the hole is given up.
-pub(super) const PENDING_BYTES_MAX: usize = 32 << 20;
-
-/// Batches behind a hole, by number.
-#[derive(Default, Debug)]
-pub(super) struct Pending {
-    batches: BTreeMap<u64, Bytes>,
-    bytes: usize,
-}
-
-impl Pending {
-    pub(super) fn get(&self, seq: u64) -> Option<&Bytes> {
-        self.batches.get(&seq)
-    }
-
-    /// False: there is no room.
-    fn add(&mut self, frame: Frame) -> bool {
-        let room = self.bytes + frame.payload.len() <= PENDING_BYTES_MAX;
-        if room && !self.batches.contains_key(&frame.seq) {
-            self.bytes += frame.payload.len();
-            // A small batch must not keep the whole read buffer that it came in.
-            self.batches.insert(frame.seq, Bytes::copy_from_slice(&frame.payload));
-        }
-        room
-    }
-
-    fn take(&mut self, seq: u64) -> Option<Bytes> {
-        let payload = self.batches.remove(&seq)?;
-        self.bytes -= payload.len();
-        Some(payload)
-    }
-
-    fn first(&self) -> Option<u64> {
-        self.batches.first_key_value().map(|(seq, _)| *seq)
-    }
-
-    fn last(&self) -> Option<u64> {
-        self.batches.last_key_value().map(|(seq, _)| *seq)
-    }
-
-    /// Drops what is before `seq`.
-    fn drop_before(&mut self, seq: u64) {
-        while let Some(first) = self.first().filter(|first| *first < seq) {
-            self.take(first);
-        }
-    }
-}
-
 /// A repair under way.
 #[derive(Debug)]
 pub(super) struct Repair {
@@ -91,6 +47,7 @@ pub(super) struct Repair {
     /// A replay must have come to its end: only that tells that nothing is missing.
     to_the_end: bool,
     fruitless: u32,
+    failed: u32,
     /// What was due when the replay was asked for.
     asked: u64,
     /// The next reply is the replay's first.
@@ -103,7 +60,7 @@ impl Repair {
     /// On a new connection.
     pub(super) fn reconnected(&mut self, ask_at: Duration) {
         self.verify = self.order.last().map(|(seq, payload)| (seq, payload.clone()));
-        (self.to_the_end, self.fruitless) = (true, 0);
+        (self.to_the_end, self.fruitless, self.failed) = (true, 0, 0);
         self.until = ask_at + REPAIR_MAX;
         self.ask_at = Some(ask_at);
     }
@@ -142,6 +99,7 @@ impl Follower {
                 verify: None,
                 to_the_end: false,
                 fruitless: 0,
+                failed: 0,
                 first: false,
                 doubt: self.doubt,
             });
@@ -194,12 +152,15 @@ impl Follower {
     pub(super) fn replayed_batch(&mut self, frame: Frame, now: Duration) {
         let Some(repair) = &mut self.repair else { return };
         let first = std::mem::take(&mut repair.first);
-        if let Some((seq, payload)) = repair.verify.take() {
-            if frame.seq != seq || frame.payload != payload {
-                self.other_process(now);
-            }
-            return;
+        match repair.verify.take() {
+            None => {}
+            Some((seq, payload)) if frame.seq == seq && frame.payload == payload => return,
+            // Its buffer has rolled past what we applied last: nobody can tell whether it is the same process, so all of
+            // that is in doubt. But a hash names content, so what is remembered goes on being true.
+            Some((seq, _)) if frame.seq > seq => self.begins_late(frame.seq, Reason::Gap),
+            Some(_) => return self.other_process(now),
         }
+        let Some(repair) = &mut self.repair else { return };
         match repair.order.place(frame.seq) {
             Verdict::Before => return,
             Verdict::Gap { .. } if !first => {
@@ -244,6 +205,27 @@ impl Follower {
         match repair.fruitless < FRUITLESS_MAX {
             true => repair.ask_at = Some(now + jitter(RETRY_AFTER)),
             false => self.give_up(now),
+        }
+    }
+
+    /// Asks again after a replay without an answer: later each time, and after some time only now and then.
+    pub(super) fn retry_failed(&mut self, now: Duration) {
+        let Some(repair) = &mut self.repair else { return };
+        let failed = if repair.order.due() > repair.asked { 0 } else { repair.failed };
+        repair.failed = failed + 1;
+        if repair.failed < FAILED_MAX {
+            repair.ask_at = Some(now + jitter(RETRY_AFTER * 2_u32.pow(failed)));
+            return;
+        }
+        self.give_up(now);
+        self.again = Again::failed(now);
+    }
+
+    /// What was set aside is dropped, and a replay from the very first batch is under way.
+    pub(super) fn build_anew(&mut self) {
+        self.restart_older();
+        if let Some(repair) = &mut self.repair {
+            (repair.ask_at, repair.asked, repair.first, repair.to_the_end) = (None, 0, true, true);
         }
     }
 
