@@ -304,4 +304,33 @@ proptest! {
         fuzz_decode(&payload);
         fuzz_decode(&payload[..cut.index(payload.len())]);
     }
+
+    /// Any number of bytes that a number may take, also those that nobody would choose, up to the end of the payload.
+    #[test]
+    fn tokens_may_be_integers_of_every_form(tokens in prop::collection::vec((token(), 0..6_u8), 0..40)) {
+        let mut payload = bytes(&Value::Array(vec![1.5.into(), Value::Array(vec![Value::Nil])]));
+        payload.pop();
+        payload.extend([0x95, 0xab]);
+        payload.extend(b"BlockStored");
+        payload.extend([0x91, 0x01, 0xc0, 0xdc, 0x00, tokens.len() as u8]);
+        for (token, form) in &tokens {
+            let be = u64::from(*token).to_be_bytes();
+            match form {
+                0 if *token < 0x80 => payload.push(*token as u8),
+                1 if *token < 1 << 8 => payload.extend([0xcc, be[7]]),
+                2 if *token < 1 << 16 => payload.extend([&[0xcd], &be[6..]].concat()),
+                3 => payload.extend([&[0xce], &be[4..]].concat()),
+                4 if *token < 1 << 31 => payload.extend([&[0xd2], &be[4..]].concat()),
+                _ => payload.extend([&[0xcf], &be[..]].concat()),
+            }
+        }
+        payload.push(0x10);
+        let events = decode(&payload).unwrap().events;
+        let Ok(Event::Stored(stored)) = &events[0] else { panic!("{events:?}") };
+        prop_assert_eq!(&stored.tokens, &tokens.iter().map(|(token, _)| *token).collect::<Vec<_>>());
+    }
+}
+
+fn token() -> impl Strategy<Value = u32> {
+    prop_oneof![0..0x100_u32, 0..0x2_0000_u32, any::<u32>()]
 }

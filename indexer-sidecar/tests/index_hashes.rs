@@ -62,15 +62,13 @@ fn apply(twin: &mut HashMap<u64, Entry>, hashes: &mut Hashes, blocks: &[BlockRef
                     StoreResult::Added
                 }
                 Some(entry) if entry.block == block => {
+                    let before = *entry;
                     entry.copies = entry.copies.saturating_add(1);
-                    StoreResult::Copy(entry.copies - u32::from(entry.copies < u32::MAX))
+                    StoreResult::Copy(before)
                 }
                 Some(entry) => StoreResult::Other(*entry),
             };
-            let got = hashes.store(full(hash), block);
-            if twin[&hash].copies < u32::MAX {
-                assert_eq!(got, expected);
-            }
+            assert_eq!(hashes.store(full(hash), block), expected);
         }
         Op::Insert { hash, block, copies, flags } => {
             let entry = Entry { block: blocks[block], copies, flags };
@@ -117,8 +115,10 @@ fn a_large_table_grows_and_shrinks() {
     let (mut twin, mut hashes) = (HashMap::new(), Hashes::new());
     for (at, hash) in hashes_of.iter().enumerate() {
         apply(&mut twin, &mut hashes, &blocks, &Op::Store { hash: *hash, block: at % 3 });
+        // One page may just have grown; many hardly ever have at the same time.
         let per_entry = hashes.bytes() as f64 / hashes.len() as f64;
-        assert!(at < 1_000 || per_entry < 20.5, "{per_entry} bytes per entry at {at}");
+        let most = if at < 30_000 { 25.0 } else { 22.7 };
+        assert!(at < 1_000 || per_entry < most, "{per_entry} bytes per entry at {at}");
     }
     assert_eq!(&hashes.iter().collect::<HashMap<_, _>>(), &twin);
     for (at, hash) in hashes_of.iter().enumerate() {

@@ -13,7 +13,7 @@ use dynamo_kv_router::protocols::{
 use indexer_sidecar::events::event::EngineHash;
 use indexer_sidecar::index::budget::Budget;
 use indexer_sidecar::index::chains::{BlockRef, Chains, Holder, Matches};
-use indexer_sidecar::index::hashes::Hashes;
+use indexer_sidecar::index::hashes::{AHEAD, Hashes};
 use kv_index::{ChainBlockMap, ChainIndex, ContentHash, SequenceHash, StoredBlock};
 use warmpath_core::block::BlockKey;
 
@@ -43,6 +43,10 @@ impl Ours {
         match op {
             Op::Store { worker, parent, blocks } => {
                 let (holder, hashes) = &mut self.workers[*worker];
+                if let (Some(parent), Some(first)) = (parent, blocks.first()) {
+                    hashes.touch(engine(parent));
+                    hashes.touch(engine(first));
+                }
                 let parent = match parent {
                     None => None,
                     Some(parent) => match hashes.get(engine(parent)) {
@@ -56,8 +60,11 @@ impl Ours {
                 self.chains.credit(*holder, parent, &self.keys, &mut self.placed);
                 self.hashes.clear();
                 self.hashes.extend(blocks.iter().map(engine));
-                hashes.touch(&self.hashes);
-                for (hash, (place, _)) in self.hashes.iter().zip(&self.placed) {
+                self.hashes.iter().take(AHEAD).for_each(|hash| hashes.touch(*hash));
+                for (at, (hash, (place, _))) in self.hashes.iter().zip(&self.placed).enumerate() {
+                    if let Some(ahead) = self.hashes.get(at + AHEAD) {
+                        hashes.touch(*ahead);
+                    }
                     // Nobody stores a block twice here.
                     hashes.store(*hash, *place);
                 }
@@ -97,8 +104,10 @@ impl KvIndex {
     /// For so many workers.
     pub fn new(workers: usize) -> Result<Self> {
         let index = ChainIndex::with_max_workers(workers);
-        let id = |worker: usize| index.intern_worker(&worker.to_string()).map_err(|_| anyhow!("no more workers"));
-        let workers = (0..workers).map(|worker| Ok((id(worker)?, ChainBlockMap::new()))).collect::<Result<_>>()?;
+        let id =
+            |worker: usize| index.intern_worker(&worker.to_string()).map_err(|_| anyhow!("no more workers"));
+        let workers =
+            (0..workers).map(|worker| Ok((id(worker)?, ChainBlockMap::new()))).collect::<Result<_>>()?;
         Ok(Self { index, workers, stored: Vec::new(), removed: Vec::new() })
     }
 
@@ -142,9 +151,12 @@ impl Dynamo {
     /// Sends one event to its thread.
     pub fn apply(&mut self, op: &Op) -> Result<()> {
         let (worker, data) = match op {
-            Op::Store { worker, parent, blocks } => (worker, KvCacheEventData::Stored(stored(*parent, blocks))),
+            Op::Store { worker, parent, blocks } => {
+                (worker, KvCacheEventData::Stored(stored(*parent, blocks)))
+            }
             Op::Remove { worker, blocks } => {
-                let block_hashes = blocks.iter().map(|block| ExternalSequenceBlockHash(block.engine)).collect();
+                let block_hashes =
+                    blocks.iter().map(|block| ExternalSequenceBlockHash(block.engine)).collect();
                 (worker, KvCacheEventData::Removed(KvCacheRemoveData { block_hashes }))
             }
         };

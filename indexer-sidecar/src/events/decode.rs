@@ -128,15 +128,20 @@ fn events(reader: &mut Reader<'_>) -> Result<Vec<Result<Event, EventError>>, Bat
     }
     let mut events = Vec::new();
     for _ in 0..len {
-        let bytes = reader.skip()?;
-        events.push(event(bytes));
+        let start = *reader;
+        let event = event(reader);
+        if event.is_err() {
+            // It may have ended anywhere: the next one begins where this one's bytes end.
+            *reader = start;
+            reader.skip()?;
+        }
+        events.push(event);
     }
     Ok(events)
 }
 
-/// Decodes one event from its own bytes.
-fn event(bytes: &[u8]) -> Result<Event, EventError> {
-    let reader = Reader::new(bytes);
+/// Decodes one event; `reader` is behind it then.
+fn event(reader: &mut Reader<'_>) -> Result<Event, EventError> {
     match reader.peek().map_err(EventError::Shape)? {
         Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => map_event(reader),
         Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => array_event(reader),
@@ -148,7 +153,7 @@ fn unknown(tag: &str) -> EventError {
     EventError::UnknownType(tag.chars().take(TYPE_NAME_CHARS).collect())
 }
 
-fn array_event(mut reader: Reader<'_>) -> Result<Event, EventError> {
+fn array_event(reader: &mut Reader<'_>) -> Result<Event, EventError> {
     let len = reader.array().map_err(EventError::Shape)?;
     if len == 0 {
         return Err(EventError::Shape(Malformed::Truncated));
@@ -163,36 +168,36 @@ fn array_event(mut reader: Reader<'_>) -> Result<Event, EventError> {
     let mut found = Fields::default();
     for index in 1..len {
         match fields.get(index - 1) {
-            Some(field) => found.read(field, &mut reader)?,
+            Some(field) => found.read(field, reader)?,
             None => drop(reader.skip().map_err(EventError::Shape)?),
         }
     }
     found.event(tag)
 }
 
-fn map_event(mut reader: Reader<'_>) -> Result<Event, EventError> {
+fn map_event(reader: &mut Reader<'_>) -> Result<Event, EventError> {
     let len = reader.map().map_err(EventError::Shape)?;
-    // The tag need not come first: take it in a pass of its own.
-    let mut tag = None;
-    let mut look = reader;
-    for _ in 0..len {
-        let key = look.str().map_err(EventError::Shape)?;
-        if key == "type" {
-            tag = Some(look.str().map_err(|cause| EventError::Field { field: "type", cause })?);
-        } else {
-            look.skip().map_err(EventError::Shape)?;
-        }
-    }
-    let tag = tag.ok_or(EventError::Field { field: "type", cause: Malformed::Truncated })?;
+    let tag = tag(*reader, len)?;
     if !matches!(tag, "BlockStored" | "BlockRemoved" | "AllBlocksCleared") {
         return Err(unknown(tag));
     }
     let mut found = Fields::default();
     for _ in 0..len {
         let key = reader.str().map_err(EventError::Shape)?;
-        found.read(key, &mut reader)?;
+        found.read(key, reader)?;
     }
     found.event(tag)
+}
+
+/// The type among the `len` pairs of an event. It comes first with all publishers that we know, but need not.
+fn tag(mut reader: Reader<'_>, len: usize) -> Result<&str, EventError> {
+    for _ in 0..len {
+        if reader.str().map_err(EventError::Shape)? == "type" {
+            return reader.str().map_err(|cause| EventError::Field { field: "type", cause });
+        }
+        reader.skip().map_err(EventError::Shape)?;
+    }
+    Err(EventError::Field { field: "type", cause: Malformed::Truncated })
 }
 
 /// Fuzz body: any bytes decode or fail, and what comes out is never larger than what went in.

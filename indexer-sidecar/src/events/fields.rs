@@ -23,6 +23,10 @@ pub(super) const STORED_FIELDS: [&str; 11] = [
 /// The same of `BlockRemoved`.
 pub(super) const REMOVED_FIELDS: [&str; 3] = ["block_hashes", "medium", "group_idx"];
 
+/// Elements that memory is reserved for because a header claims them: the blocks of a long prompt. More are made room
+/// for as they come.
+const RESERVED_MAX: usize = 4096;
+
 /// Fields of an event as they come, in any order.
 #[derive(Default)]
 pub(super) struct Fields<'a> {
@@ -47,16 +51,14 @@ impl<'a> Fields<'a> {
         if reader.nil().map_err(EventError::Shape)? {
             return Ok(());
         }
-        let name = STORED_FIELDS.iter().chain(&["cache_salt", "lookahead_token_ids", "mm_keys", "metadata"]);
-        let name = name.copied().find(|name| *name == field).unwrap_or("unknown");
-        self.value(name, reader).map_err(|cause| match name {
+        self.value(field, reader).map_err(|cause| match named(field) {
             "token_ids" => EventError::Tokens,
             field => EventError::Field { field, cause },
         })
     }
 
-    fn value(&mut self, name: &str, reader: &mut Reader<'a>) -> Result<(), Malformed> {
-        match name {
+    fn value(&mut self, field: &str, reader: &mut Reader<'a>) -> Result<(), Malformed> {
+        match field {
             "block_hashes" => self.hashes = Some(list(reader, hash)?),
             "parent_block_hash" => self.parent = Some(hash(reader)?),
             "token_ids" => self.tokens = Some(self.token_ids(reader)?),
@@ -85,22 +87,27 @@ impl<'a> Fields<'a> {
     /// Numbers; or numbers written as text (TensorRT-LLM); or pairs of a token and the next one (SGLang with EAGLE), of
     /// which the first are the block's tokens and the last one of the block is a look ahead.
     fn token_ids(&mut self, reader: &mut Reader<'a>) -> Result<Vec<u32>, Malformed> {
-        let mut pairs = false;
-        let tokens = list(reader, |reader| match reader.peek()? {
-            Marker::FixArray(2) => {
-                pairs = true;
-                reader.array()?;
-                let token = reader.u32()?;
-                reader.skip()?;
-                Ok(token)
+        let len = reader.array()?;
+        let mut tokens = Vec::with_capacity(len.min(RESERVED_MAX));
+        loop {
+            reader.u32s(len - tokens.len(), &mut tokens);
+            if tokens.len() == len {
+                return Ok(tokens);
             }
-            marker @ (Marker::FixStr(_) | Marker::Str8) => {
-                reader.str()?.parse().map_err(|_| Malformed::Type(marker.to_u8()))
-            }
-            _ => reader.u32(),
-        })?;
-        self.lookahead |= pairs;
-        Ok(tokens)
+            tokens.push(match reader.peek()? {
+                Marker::FixArray(2) => {
+                    self.lookahead = true;
+                    reader.array()?;
+                    let token = reader.u32()?;
+                    reader.skip()?;
+                    token
+                }
+                marker @ (Marker::FixStr(_) | Marker::Str8) => {
+                    reader.str()?.parse().map_err(|_| Malformed::Type(marker.to_u8()))?
+                }
+                _ => reader.u32()?,
+            });
+        }
     }
 
     fn metadata(&mut self, reader: &mut Reader<'a>) -> Result<(), Malformed> {
@@ -146,14 +153,20 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The name of a field as errors quote it.
+fn named(field: &str) -> &'static str {
+    let more = ["cache_salt", "lookahead_token_ids", "mm_keys", "metadata"];
+    let known = STORED_FIELDS.iter().chain(&more).find(|name| **name == field);
+    known.copied().unwrap_or("unknown")
+}
+
 /// Reads an array of values. Grows with what is there, not with what the header claims.
 fn list<'a, T>(
     reader: &mut Reader<'a>,
     mut read: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
 ) -> Result<Vec<T>, Malformed> {
     let len = reader.array()?;
-    // An element is at least a byte, so the header cannot ask for more than the payload's own length.
-    let mut values = Vec::with_capacity(len.min(reader.remaining()));
+    let mut values = Vec::with_capacity(len.min(RESERVED_MAX));
     for _ in 0..len {
         values.push(read(reader)?);
     }

@@ -28,16 +28,6 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// Whether every byte was read.
-    pub fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    /// Bytes that are left.
-    pub fn remaining(&self) -> usize {
-        self.rest.len()
-    }
-
     /// The next value's marker, which stays unread.
     pub fn peek(&self) -> Result<Marker, Malformed> {
         self.rest.first().map(|byte| Marker::from_u8(*byte)).ok_or(Malformed::Truncated)
@@ -57,8 +47,8 @@ impl<'a> Reader<'a> {
         let marker = self.marker()?;
         let len = match marker {
             Marker::FixArray(len) => len as usize,
-            Marker::Array16 => self.be(2)? as usize,
-            Marker::Array32 => self.be(4)? as usize,
+            Marker::Array16 => self.be::<2>()? as usize,
+            Marker::Array32 => self.be::<4>()? as usize,
             other => return Err(Malformed::Type(other.to_u8())),
         };
         self.bounded(len)
@@ -69,8 +59,8 @@ impl<'a> Reader<'a> {
         let marker = self.marker()?;
         let len = match marker {
             Marker::FixMap(len) => len as usize,
-            Marker::Map16 => self.be(2)? as usize,
-            Marker::Map32 => self.be(4)? as usize,
+            Marker::Map16 => self.be::<2>()? as usize,
+            Marker::Map32 => self.be::<4>()? as usize,
             other => return Err(Malformed::Type(other.to_u8())),
         };
         self.bounded(len)
@@ -81,9 +71,9 @@ impl<'a> Reader<'a> {
         let marker = self.marker()?;
         let len = match marker {
             Marker::FixStr(len) => len as usize,
-            Marker::Str8 => self.be(1)? as usize,
-            Marker::Str16 => self.be(2)? as usize,
-            Marker::Str32 => self.be(4)? as usize,
+            Marker::Str8 => self.be::<1>()? as usize,
+            Marker::Str16 => self.be::<2>()? as usize,
+            Marker::Str32 => self.be::<4>()? as usize,
             other => return Err(Malformed::Type(other.to_u8())),
         };
         std::str::from_utf8(self.take(len)?).map_err(|_| Malformed::Type(marker.to_u8()))
@@ -92,9 +82,9 @@ impl<'a> Reader<'a> {
     /// Reads binary data.
     pub fn bin(&mut self) -> Result<&'a [u8], Malformed> {
         let len = match self.marker()? {
-            Marker::Bin8 => self.be(1)? as usize,
-            Marker::Bin16 => self.be(2)? as usize,
-            Marker::Bin32 => self.be(4)? as usize,
+            Marker::Bin8 => self.be::<1>()? as usize,
+            Marker::Bin16 => self.be::<2>()? as usize,
+            Marker::Bin32 => self.be::<4>()? as usize,
             other => return Err(Malformed::Type(other.to_u8())),
         };
         self.take(len)
@@ -105,13 +95,13 @@ impl<'a> Reader<'a> {
         Ok(match self.marker()? {
             Marker::FixPos(value) => u64::from(value),
             Marker::FixNeg(value) => i64::from(value) as u64,
-            Marker::U8 => self.be(1)?,
-            Marker::U16 => self.be(2)?,
-            Marker::U32 => self.be(4)?,
-            Marker::U64 | Marker::I64 => self.be(8)?,
-            Marker::I8 => self.be(1)? as u8 as i8 as i64 as u64,
-            Marker::I16 => self.be(2)? as u16 as i16 as i64 as u64,
-            Marker::I32 => self.be(4)? as u32 as i32 as i64 as u64,
+            Marker::U8 => self.be::<1>()?,
+            Marker::U16 => self.be::<2>()?,
+            Marker::U32 => self.be::<4>()?,
+            Marker::U64 | Marker::I64 => self.be::<8>()?,
+            Marker::I8 => self.be::<1>()? as u8 as i8 as i64 as u64,
+            Marker::I16 => self.be::<2>()? as u16 as i16 as i64 as u64,
+            Marker::I32 => self.be::<4>()? as u32 as i32 as i64 as u64,
             other => return Err(Malformed::Type(other.to_u8())),
         })
     }
@@ -123,16 +113,41 @@ impl<'a> Reader<'a> {
         u32::try_from(bits).map_err(|_| Malformed::Type(marker.to_u8()))
     }
 
+    /// Appends up to `most` integers to `values`, and ends before the first value that is none from 0 to `u32::MAX` in
+    /// its usual form, and some bytes before the end: what is left there is read one by one.
+    ///
+    /// Token ids are most of what publishers send. Two and four bytes take turns at random in them, so how long one is
+    /// is computed from its marker and not branched on.
+    pub fn u32s(&mut self, most: usize, values: &mut Vec<u32>) {
+        let mut rest = self.rest;
+        for _ in 0..most {
+            let Some(head) = rest.first_chunk::<8>() else { break };
+            let marker = head[0];
+            let (value, len) = match marker {
+                // 1, 2 or 4 bytes behind the marker.
+                0xcc..=0xce => {
+                    let bytes = 1 << (marker & 3);
+                    (u64::from_be_bytes(*head) << 8 >> (64 - 8 * bytes), 1 + bytes)
+                }
+                0..=0x7f => (u64::from(marker), 1),
+                _ => break,
+            };
+            values.push(value as u32);
+            rest = &rest[len..];
+        }
+        self.rest = rest;
+    }
+
     /// Reads a number as a float.
     pub fn f64(&mut self) -> Result<f64, Malformed> {
         match self.peek()? {
             Marker::F64 => {
                 self.take(1)?;
-                Ok(f64::from_bits(self.be(8)?))
+                Ok(f64::from_bits(self.be::<8>()?))
             }
             Marker::F32 => {
                 self.take(1)?;
-                Ok(f64::from(f32::from_bits(self.be(4)? as u32)))
+                Ok(f64::from(f32::from_bits(self.be::<4>()? as u32)))
             }
             _ => Ok(self.int_bits()? as i64 as f64),
         }
@@ -160,33 +175,34 @@ impl<'a> Reader<'a> {
             Marker::U32 | Marker::I32 | Marker::F32 => 4,
             Marker::U64 | Marker::I64 | Marker::F64 => 8,
             Marker::FixStr(len) => len as usize,
-            Marker::Str8 | Marker::Bin8 => self.be(1)? as usize,
-            Marker::Str16 | Marker::Bin16 => self.be(2)? as usize,
-            Marker::Str32 | Marker::Bin32 => self.be(4)? as usize,
+            Marker::Str8 | Marker::Bin8 => self.be::<1>()? as usize,
+            Marker::Str16 | Marker::Bin16 => self.be::<2>()? as usize,
+            Marker::Str32 | Marker::Bin32 => self.be::<4>()? as usize,
             Marker::FixExt1 => 2,
             Marker::FixExt2 => 3,
             Marker::FixExt4 => 5,
             Marker::FixExt8 => 9,
             Marker::FixExt16 => 17,
-            Marker::Ext8 => self.be(1)? as usize + 1,
-            Marker::Ext16 => self.be(2)? as usize + 1,
-            Marker::Ext32 => self.be(4)? as usize + 1,
+            Marker::Ext8 => self.be::<1>()? as usize + 1,
+            Marker::Ext16 => self.be::<2>()? as usize + 1,
+            Marker::Ext32 => self.be::<4>()? as usize + 1,
             Marker::FixArray(len) => return Ok(u64::from(len)),
-            Marker::Array16 => return self.be(2),
-            Marker::Array32 => return self.be(4),
+            Marker::Array16 => return self.be::<2>(),
+            Marker::Array32 => return self.be::<4>(),
             Marker::FixMap(len) => return Ok(2 * u64::from(len)),
-            Marker::Map16 => return Ok(2 * self.be(2)?),
-            Marker::Map32 => return Ok(2 * self.be(4)?),
+            Marker::Map16 => return Ok(2 * self.be::<2>()?),
+            Marker::Map32 => return Ok(2 * self.be::<4>()?),
             Marker::Reserved => return Err(Malformed::Type(Marker::Reserved.to_u8())),
         };
         self.take(body)?;
         Ok(0)
     }
 
+    #[inline]
     fn marker(&mut self) -> Result<Marker, Malformed> {
-        let marker = self.peek()?;
-        self.take(1)?;
-        Ok(marker)
+        let (first, rest) = self.rest.split_first().ok_or(Malformed::Truncated)?;
+        self.rest = rest;
+        Ok(Marker::from_u8(*first))
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
@@ -195,9 +211,12 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// Big-endian integer of `len` bytes, at most 8.
-    fn be(&mut self, len: usize) -> Result<u64, Malformed> {
-        Ok(self.take(len)?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    /// Big-endian integer of `N` bytes, at most 8.
+    #[inline]
+    fn be<const N: usize>(&mut self) -> Result<u64, Malformed> {
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed::Truncated)?;
+        self.rest = rest;
+        Ok(head.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
     fn bounded(&self, len: usize) -> Result<usize, Malformed> {

@@ -21,8 +21,9 @@
 //!
 //! Blocks lie in segments: up to 4,096 consecutive blocks of a chain, cut neither where a chain diverges nor where a
 //! holder ends ([`segment`]). With S segments along a query of B blocks, and H holders in them on average:
-//! - a lookup takes S table searches, S * (1 to log2 B) key comparisons, S * H steps for the holders (eight or more at
-//!   a time where many hold a segment), and clears one number per slot; it does not touch every block;
+//! - a lookup takes S table searches, S * (1 to log4 B) reads of keys, each of a few places at once, S * H steps for the
+//!   holders (eight or more at a time where many hold a segment), and clears one number per slot; it does not touch
+//!   every block;
 //! - crediting a run of blocks that exist takes the same, appending new ones a copy of their keys;
 //! - 8 bytes per distinct block, with an eighth to spare where it grew by itself; some 40 per segment, its place in
 //!   the table included; 4 to 8 per (segment, holder) where several hold it, nothing where one does.

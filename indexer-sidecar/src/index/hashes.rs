@@ -1,8 +1,8 @@
 //! Engine hashes of one stream, group and medium: what each stands for, and how many copies there are.
 //!
-//! Cost of a call: a few neighbouring entries are read, and when one is added or taken out some tens of them moved.
-//! Memory: 14 bytes per entry (hash 8, place 5, copies and flags 1) in pages that are 74 to 86 % full, 16 to 19 bytes,
-//! which grow one by one, by a sixth at a time ([`page`]).
+//! Cost of a call: two cache lines are read and written, which [`Hashes::touch`] asks for ahead, so that many calls wait
+//! for memory together. Memory: 14 bytes per entry (hash 8, place 5, copies and flags 1) and two bytes for nine of them, in pages
+//! that are 62 to 90 % full, 20 bytes on average; they grow one by one, by half at a time ([`page`]).
 //!
 //! Not here: what the blocks are (`chains`), and what an event does to the counts (`stream`).
 
@@ -12,22 +12,27 @@ mod page;
 use std::collections::BTreeMap;
 use std::mem::size_of;
 
+use fastrand::Rng;
+
 pub use self::entry::Entry;
 use self::entry::{COPIES_INLINE, pack, unpack};
-use self::page::{Packed, Page, hash_of};
+use self::page::Page;
 use super::chains::BlockRef;
 use crate::events::event::EngineHash;
 
 /// Entries of a page on average, before pages are split in two.
 const PAGE_ENTRIES: usize = 2048;
 
+/// How many calls ahead [`Hashes::touch`] is worth its while: memory answers some ten requests at a time.
+pub const AHEAD: usize = 12;
+
 /// What [`Hashes::store`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StoreResult {
     /// The hash is new, with one copy.
     Added,
-    /// The hash was known for this block; its copies before.
-    Copy(u32),
+    /// The hash was known for this block; what it was before.
+    Copy(Entry),
     /// The hash stood for something else, and still does: nothing was changed.
     Other(Entry),
 }
@@ -43,6 +48,8 @@ pub struct Hashes {
     factor: u64,
     /// `factor`'s inverse modulo 2^64.
     inverse: u64,
+    /// Draws how full pages begin.
+    random: Rng,
     /// Copies of the entries that have [`COPIES_INLINE`] or more, by mixed hash.
     many: BTreeMap<u64, u32>,
 }
@@ -54,7 +61,15 @@ impl Default for Hashes {
         let inverse = (0..5).fold(factor, |inverse, _| {
             inverse.wrapping_mul(2_u64.wrapping_sub(factor.wrapping_mul(inverse)))
         });
-        Self { pages: Vec::new(), len: 0, bytes: 0, factor, inverse, many: BTreeMap::new() }
+        Self {
+            pages: Vec::new(),
+            len: 0,
+            bytes: 0,
+            factor,
+            inverse,
+            random: Rng::with_seed(factor),
+            many: BTreeMap::new(),
+        }
     }
 }
 
@@ -80,68 +95,52 @@ impl Hashes {
         self.bytes + self.pages.capacity() * size_of::<Page>() + self.many.len() * 32
     }
 
-    /// Reads what calls for these hashes will read: all at once, so that the memory is waited for once and not for
-    /// each of them.
-    pub fn touch(&self, hashes: &[EngineHash]) {
-        if self.pages.is_empty() {
-            return;
+    /// Asks memory for what a call for `hash` will read, and does not wait for it.
+    #[inline]
+    pub fn touch(&self, hash: EngineHash) {
+        let (hash, bits) = (self.mix(hash), self.bits());
+        if let Some(page) = self.pages.get(page_of(hash, bits)) {
+            page.touch(hash, bits);
         }
-        let touch = |hash: &EngineHash| {
-            let hash = self.mix(*hash);
-            self.pages[self.page(hash)].touch(hash, self.bits())
-        };
-        std::hint::black_box(hashes.iter().fold(0, |all, hash| all ^ touch(hash)));
     }
 
     /// What `hash` stands for.
     #[inline]
     pub fn get(&self, hash: EngineHash) -> Option<Entry> {
-        let hash = self.mix(hash);
-        let page = self.pages.get(self.page(hash))?;
-        let at = page.find(hash, self.bits()).ok()?;
-        Some(unpack(page.at(at), &self.many))
+        let (hash, bits) = (self.mix(hash), self.bits());
+        let page = self.pages.get(page_of(hash, bits))?;
+        Some(unpack(hash, page.at(page.find(hash, bits)?), &self.many))
     }
 
     /// Sets what `hash` stands for; returns what it stood for before.
     pub fn insert(&mut self, hash: EngineHash, entry: Entry) -> Option<Entry> {
-        let mut before = None;
-        self.change(hash, |old| {
-            before = old;
-            Some(entry)
-        });
-        before
+        self.change(hash, |_| Some(entry))
     }
 
     /// Counts one more copy of `block` under `hash`, in one search: what a store does for each of its blocks.
     #[inline]
     pub fn store(&mut self, hash: EngineHash, block: BlockRef) -> StoreResult {
-        let mut result = StoreResult::Added;
-        self.change(hash, |old| {
-            let Some(entry) = old else { return Some(Entry { block, copies: 1, flags: 0 }) };
-            if entry.block != block {
-                result = StoreResult::Other(entry);
-                return Some(entry);
-            }
-            result = StoreResult::Copy(entry.copies);
-            Some(Entry { copies: entry.copies.saturating_add(1), ..entry })
+        let before = self.change(hash, |old| match old {
+            None => Some(Entry { block, copies: 1, flags: 0 }),
+            Some(entry) if entry.block != block => Some(entry),
+            Some(entry) => Some(Entry { copies: entry.copies.saturating_add(1), ..entry }),
         });
-        result
+        match before {
+            None => StoreResult::Added,
+            Some(entry) if entry.block != block => StoreResult::Other(entry),
+            Some(entry) => StoreResult::Copy(entry),
+        }
     }
 
     /// Forgets `hash`; returns what it stood for.
     pub fn remove(&mut self, hash: EngineHash) -> Option<Entry> {
-        let mut before = None;
-        self.change(hash, |old| {
-            before = old;
-            None
-        });
-        before
+        self.change(hash, |_| None)
     }
 
     /// Every hash (its low 64 bits) and what it stands for, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Entry)> {
-        let unmix = |packed: &Packed| hash_of(packed).wrapping_mul(self.inverse);
-        self.pages.iter().flat_map(Page::iter).map(move |packed| (unmix(packed), unpack(packed, &self.many)))
+        let entries = self.pages.iter().flat_map(Page::iter);
+        entries.map(|(hash, packed)| (hash.wrapping_mul(self.inverse), unpack(hash, packed, &self.many)))
     }
 
     /// Visits every entry, in no order; the ones for which `keep` says false are forgotten. `keep` may change them.
@@ -149,72 +148,92 @@ impl Hashes {
         let bits = self.bits();
         for page in &mut self.pages {
             let mut kept = Vec::with_capacity(page.len());
-            for packed in page.iter() {
-                let hash = hash_of(packed);
-                let before = unpack(packed, &self.many);
+            for (hash, packed) in page.iter() {
+                let before = unpack(hash, packed, &self.many);
                 let mut entry = before;
                 if keep(hash.wrapping_mul(self.inverse), &mut entry) {
-                    kept.push(pack(hash, entry, before.copies, &mut self.many));
+                    kept.push((hash, pack(hash, entry, before.copies, &mut self.many)));
                 } else if before.copies >= COPIES_INLINE {
                     self.many.remove(&hash);
                 }
             }
             self.len -= page.len() - kept.len();
             self.bytes -= page.bytes();
-            *page = Page::of(&kept, bits);
+            *page = Page::for_entries(kept.len(), &mut self.random);
+            kept.into_iter().for_each(|(hash, packed)| page.insert(hash, packed, bits));
             self.bytes += page.bytes();
         }
         self.join();
     }
 
-    /// Gives `how` what `hash` stands for, and sets that to its answer.
+    /// Sets what `hash` stands for to what `how` makes of it; returns what it was before. One search.
     #[inline]
-    fn change(&mut self, hash: EngineHash, how: impl FnOnce(Option<Entry>) -> Option<Entry>) {
-        let (hash, bits, index) = (self.mix(hash), self.bits(), self.page(self.mix(hash)));
-        let found = match self.pages.get(index) {
-            Some(page) => page.find(hash, bits),
-            None => Err(0),
-        };
-        let before = found.ok().map(|at| unpack(self.pages[index].at(at), &self.many));
+    pub fn change(
+        &mut self,
+        hash: EngineHash,
+        how: impl FnOnce(Option<Entry>) -> Option<Entry>,
+    ) -> Option<Entry> {
+        let (hash, bits) = (self.mix(hash), self.bits());
+        let index = page_of(hash, bits);
+        let found = self.pages.get(index).and_then(|page| page.find(hash, bits));
+        let before = found.map(|at| unpack(hash, self.pages[index].at(at), &self.many));
         let after = how(before);
         if before == after {
-            return;
+            return before;
         }
         let copies = before.map_or(0, |entry| entry.copies);
-        let packed = after.map(|entry| pack(hash, entry, copies, &mut self.many));
-        match (found, packed) {
-            (Ok(at), Some(packed)) => *self.pages[index].at_mut(at) = packed,
-            (Err(at), Some(packed)) => self.add(index, at, packed),
-            (Ok(at), None) => {
+        match (found, after) {
+            (Some(at), Some(entry)) => {
+                *self.pages[index].at_mut(at) = pack(hash, entry, copies, &mut self.many);
+            }
+            (None, Some(entry)) => {
+                let packed = pack(hash, entry, 0, &mut self.many);
+                if self.pages.get(index).is_none_or(Page::is_full) {
+                    self.grow(index);
+                }
+                let bits = self.bits();
+                self.pages[page_of(hash, bits)].insert(hash, packed, bits);
+                self.len += 1;
+            }
+            (Some(at), None) => {
                 if copies >= COPIES_INLINE {
                     self.many.remove(&hash);
                 }
                 let page = &mut self.pages[index];
-                self.bytes -= page.bytes();
                 page.remove(at, bits);
-                self.bytes += page.bytes();
                 self.len -= 1;
+                if page.is_sparse() {
+                    self.rewrite(index);
+                }
                 if self.len * 8 < self.pages.len() * PAGE_ENTRIES {
                     self.join();
                 }
             }
-            (Err(_), None) => {}
+            (None, None) => {}
         }
+        before
     }
 
-    fn add(&mut self, index: usize, at: usize, packed: Packed) {
+    /// Makes room for one entry more in a page.
+    #[cold]
+    fn grow(&mut self, index: usize) {
         if self.pages.is_empty() {
             self.pages.push(Page::default());
         }
+        if self.len >= self.pages.len() * PAGE_ENTRIES {
+            self.repage(self.bits() + 1);
+            return;
+        }
+        self.rewrite(index);
+    }
+
+    #[cold]
+    fn rewrite(&mut self, index: usize) {
         let bits = self.bits();
         let page = &mut self.pages[index];
-        let before = page.bytes();
-        page.insert(at, packed, bits);
-        self.bytes = self.bytes + page.bytes() - before;
-        self.len += 1;
-        if self.len > self.pages.len() * PAGE_ENTRIES {
-            self.repage(bits + 1);
-        }
+        self.bytes -= page.bytes();
+        *page = page.rewritten(bits);
+        self.bytes += page.bytes();
     }
 
     /// Halves the pages while they are small; gives all back when nothing is left.
@@ -227,21 +246,26 @@ impl Hashes {
         }
     }
 
-    /// Cuts every page in two, or joins them in pairs. One pair of pages is copied at a time.
+    /// Cuts every page in two, or joins them in pairs, with room for another entry in each. One page is copied at a time.
     fn repage(&mut self, bits: u32) {
-        let mut pages = Vec::with_capacity(1 << bits);
-        let split = bits > self.bits();
+        let old_bits = self.bits();
+        let mut pages: Vec<Page> = Vec::with_capacity(1 << bits);
         let mut old = std::mem::take(&mut self.pages).into_iter();
         while let Some(page) = old.next() {
-            let mut entries: Vec<Packed> = page.iter().copied().collect();
-            drop(page);
-            if split {
-                let half = entries.partition_point(|entry| hash_of(entry) >> (64 - bits) & 1 == 0);
-                pages.push(Page::of(&entries[..half], bits));
-                pages.push(Page::of(&entries[half..], bits));
+            if bits > old_bits {
+                let is_upper = |hash: u64| hash >> (64 - bits) & 1 == 1;
+                let upper = page.iter().filter(|(hash, _)| is_upper(*hash)).count();
+                let mut halves =
+                    [page.len() - upper, upper].map(|len| Page::for_entries(len + 1, &mut self.random));
+                page.iter().for_each(|(hash, packed)| {
+                    halves[usize::from(is_upper(hash))].insert(hash, packed, bits)
+                });
+                pages.extend(halves);
             } else {
-                entries.extend(old.next().iter().flat_map(Page::iter).copied());
-                pages.push(Page::of(&entries, bits));
+                let other = old.next().unwrap_or_default();
+                let mut both = Page::for_entries(page.len() + other.len() + 1, &mut self.random);
+                page.iter().chain(other.iter()).for_each(|(hash, packed)| both.insert(hash, packed, bits));
+                pages.push(both);
             }
         }
         self.bytes = pages.iter().map(Page::bytes).sum();
@@ -257,10 +281,10 @@ impl Hashes {
     fn bits(&self) -> u32 {
         self.pages.len().checked_ilog2().unwrap_or(0)
     }
+}
 
-    /// The page of a mixed hash.
-    #[inline]
-    fn page(&self, hash: u64) -> usize {
-        hash.checked_shr(64 - self.bits()).unwrap_or(0) as usize
-    }
+/// The page of a mixed hash, of which the first `bits` say it.
+#[inline]
+fn page_of(hash: u64, bits: u32) -> usize {
+    hash.checked_shr(64 - bits).unwrap_or(0) as usize
 }

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use warmpath_core::block::BlockKey;
 
 use super::chains::{BlockRef, Chains, Holder};
-use super::hashes::{Entry, Hashes};
+use super::hashes::{AHEAD, Entry, Hashes, StoreResult};
 use crate::events::event::EngineHash;
 
 /// Ghosts that a plane keeps beyond as many entries as were ever counted at a time. Offloading writes a block to the
@@ -177,6 +177,12 @@ impl Plane {
         self.ghosts
     }
 
+    /// Asks memory for what a call for this hash will read.
+    #[inline]
+    pub(super) fn touch(&self, hash: EngineHash) {
+        self.hashes.touch(hash);
+    }
+
     /// The (last) block that a hash stands for, and who holds it for certain.
     pub(super) fn known(&self, hash: EngineHash) -> Option<(BlockRef, Holder)> {
         let entry = self.hashes.get(hash)?;
@@ -206,8 +212,11 @@ impl Plane {
             }
         }
         let taken = blocks.len() / ratio;
-        self.hashes.touch(&hashes[..taken]);
-        for (hash, blocks) in hashes.iter().zip(whole) {
+        hashes.iter().take(taken.min(AHEAD)).for_each(|hash| self.touch(*hash));
+        for (at, (hash, blocks)) in hashes.iter().zip(whole).enumerate() {
+            if let Some(ahead) = hashes[..taken].get(at + AHEAD) {
+                self.touch(*ahead);
+            }
             self.count(chains, *hash, blocks);
         }
         taken
@@ -238,34 +247,35 @@ impl Plane {
     /// Counts one copy of a hash whose blocks are credited already, each with whether it was so before.
     fn count(&mut self, chains: &Chains, hash: EngineHash, blocks: &[(BlockRef, bool)]) {
         let Some((last, _)) = blocks.last().copied() else { return };
-        let mut flags = 0;
-        match self.hashes.get(hash) {
-            Some(entry) if entry.block == last && entry.copies > 0 => {
+        match self.hashes.store(hash, last) {
+            StoreResult::Added => self.share_of(blocks),
+            StoreResult::Copy(entry) if entry.copies > 0 => {
                 self.suspects += 1;
                 self.suspects -= u64::from(entry.flags & SHRUNK != 0);
                 if entry.flags & QUEUED == 0 {
                     self.queue(hash);
                 }
-                let copies = entry.copies.saturating_add(1);
-                let flags = entry.flags & !SHRUNK | QUEUED;
-                self.hashes.insert(hash, Entry { copies, flags, ..entry });
+                let (copies, flags) = (entry.copies.saturating_add(1), entry.flags & !SHRUNK | QUEUED);
+                if flags != entry.flags {
+                    self.hashes.insert(hash, Entry { copies, flags, ..entry });
+                }
                 self.copies += 1;
                 return;
             }
-            Some(entry) => {
-                // A ghost that is held again; or the same hash for other content: what it stood for is gone.
+            StoreResult::Copy(entry) => {
+                // A ghost that is held again.
                 self.share_of(blocks);
-                if entry.block != last {
-                    self.forget(chains, hash);
-                } else {
-                    self.memory.take(chains, entry.block, self.span(hash));
-                    self.ghosts -= 1;
-                    flags = entry.flags & QUEUED;
-                }
+                self.memory.take(chains, last, self.span(hash));
+                self.hashes.insert(hash, Entry { block: last, copies: 1, flags: entry.flags & QUEUED });
+                self.ghosts -= 1;
             }
-            None => self.share_of(blocks),
+            StoreResult::Other(_) => {
+                // The same hash for other content: what it stood for is gone.
+                self.share_of(blocks);
+                self.forget(chains, hash);
+                self.hashes.store(hash, last);
+            }
         }
-        self.hashes.insert(hash, Entry { block: last, copies: 1, flags });
         self.copies += 1;
         self.counted += 1;
         self.counted_most = self.counted_most.max(self.counted);

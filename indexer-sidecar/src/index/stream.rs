@@ -210,6 +210,10 @@ impl StreamBlocks {
             return admission::root(stored, &self.model, &self.rules).map(Parent::Root);
         };
         let place = (stored.group, stored.medium);
+        if let (Some(plane), Some(first)) = (self.planes.get(&place), stored.hashes.first()) {
+            plane.touch(hash);
+            plane.touch(*first);
+        }
         let known =
             self.known(place, hash).or_else(|| self.older(at).and_then(|older| older.known(place, hash)));
         if let Some((block, _)) = known

@@ -35,13 +35,12 @@ impl Shard {
     /// Writes match lengths into `lengths`, which are all 0, by slot.
     ///
     /// Segment by segment along the chain: where the next one begins is found by its key, how far it is the same by
-    /// its last key, or by a binary search in it. A holder goes on if it holds all that was matched so far, which its
-    /// length alone tells: no set of those alive is kept. Ends with the keys, or when nobody is left.
+    /// its last key, or by a search in it. A holder goes on if it holds all that was matched so far, which its length
+    /// alone tells: no set of those alive is kept. Ends with the keys, where no segment follows, or when nobody is left.
     pub(super) fn lookup(&self, keys: &[BlockKey], lengths: &mut [u32]) {
         let mut matched = 0;
-        while let Some(id) = keys.get(matched).and_then(|key| self.head(key.0)) {
+        while let Some((id, blocks)) = keys.get(matched..).and_then(|keys| self.begins(keys)) {
             let segment = &self.segments[id];
-            let blocks = segment.common(0, &keys[matched..]);
             let (base, more) = (matched as u32, blocks as u32);
             let alive = match segment.holding.held() {
                 Held::Nobody => false,
@@ -54,7 +53,7 @@ impl Shard {
                 },
                 Held::Party(party) => self.parties[party].extend_matches(lengths, base, more),
             };
-            if !alive {
+            if !alive || segment.children() == 0 {
                 return;
             }
             matched += blocks;

@@ -89,25 +89,33 @@ impl Segment {
 
     /// How many of `keys` it continues with from `offset` on.
     ///
-    /// Keys are chained, so equal keys at a depth prove all before it: the last one is compared first, then a binary
-    /// search finds where the two part. Cost: 1 to log2(length) comparisons.
+    /// Keys are chained, so equal keys at a depth prove all before it: the last one is compared first, then three at a
+    /// time that quarter what is left. Cost: 1 to log4(length) steps, each of which waits for memory once, as its reads
+    /// do not depend on each other.
     #[inline]
     pub(super) fn common(&self, offset: usize, keys: &[BlockKey]) -> usize {
         let own = self.keys().get(offset..).unwrap_or_default();
         let most = own.len().min(keys.len());
         let (Some(own), Some(keys)) = (own.get(..most), keys.get(..most)) else { return 0 };
         match (own.last(), keys.last()) {
-            (Some(last), Some(key)) if *last == key.0 => most,
-            (None, _) | (_, None) => 0,
-            _ => {
-                let (mut equal, mut differs) = (0, most - 1);
-                while equal < differs {
-                    let middle = equal + (differs - equal) / 2;
-                    if own[middle] == keys[middle].0 { equal = middle + 1 } else { differs = middle }
-                }
-                equal
-            }
+            (Some(last), Some(key)) if *last == key.0 => return most,
+            (None, _) | (_, None) => return 0,
+            _ => {}
         }
+        // All before `equal` are the same, and what lies at `differs` is not.
+        let (mut equal, mut differs) = (0, most - 1);
+        while equal < differs {
+            let step = (differs - equal) / 4 + 1;
+            let same = |nth: usize| {
+                let at = (equal + nth * step - 1).min(differs);
+                usize::from(own[at] == keys[at].0)
+            };
+            // As equal keys prove those before them, their number says how far they go.
+            let steps = same(1) + same(2) + same(3);
+            differs = differs.min(equal + (steps + 1) * step - 1);
+            equal += steps * step;
+        }
+        equal
     }
 
     /// Appends keys, at most up to [`BLOCKS_MAX`]; returns by how many bytes the heap grew.

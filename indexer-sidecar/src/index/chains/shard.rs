@@ -47,15 +47,22 @@ impl Shard {
         self.segments.bytes() + self.parties.bytes() + self.heads.bytes() + self.owned
     }
 
-    /// The segment that begins with `key`.
+    /// The segment that begins with the first of `keys`, and how many of them are in it.
     #[inline]
-    pub(super) fn head(&self, key: u64) -> Option<u32> {
+    pub(super) fn begins(&self, keys: &[BlockKey]) -> Option<(u32, usize)> {
+        let key = keys.first()?.0;
         let tag = (key >> 48) as u16;
-        let bucket = self.heads.bucket(key).iter();
-        bucket
-            .filter(|head| head.0 == tag)
-            .map(number)
-            .find(|id| self.segments[*id].keys().first() == Some(&key))
+        let alike = self.heads.bucket(key).iter().filter(|head| head.0 == tag).map(number);
+        // What it has in common with the keys also proves that it is the one: its first key need not be read for that.
+        let common = |id| {
+            let segment = &self.segments[id];
+            if let Held::Party(party) = segment.holding.held() {
+                // Whoever asks goes there next: both are waited for at once.
+                self.parties[party].touch();
+            }
+            (id, segment.common(0, keys))
+        };
+        alike.map(common).find(|(_, blocks)| *blocks > 0)
     }
 
     /// Gives `keys` behind `parent` to a holder. `placed` hears of each part: segment, from, to, and what of it the
@@ -72,15 +79,21 @@ impl Shard {
         let mut last = parent;
         let mut before = Vec::new();
         let limit = self.bytes() + self.room;
-        while let Some(first) = keys.first() {
+        while !keys.is_empty() {
             if self.bytes() + self.part_growth(keys.len(), to.slots) > limit {
                 return;
             }
-            let inside = last.map_or(0, |(id, offset)| self.segments[id].common(offset + 1, keys));
+            let (inside, leaf) = match last {
+                Some((id, offset)) => {
+                    let segment = &self.segments[id];
+                    (segment.common(offset + 1, keys), segment.children() == 0)
+                }
+                None => (0, false),
+            };
             let (id, offset, blocks) = match (last, inside) {
                 (Some((id, offset)), 1..) => (id, offset + 1, inside),
-                _ => match self.head(first.0) {
-                    Some(id) => (id, 0, self.segments[id].common(0, keys)),
+                _ => match if leaf { None } else { self.begins(keys) } {
+                    Some((id, blocks)) => (id, 0, blocks),
                     None => match self.extend(last, keys) {
                         Some(part) => part,
                         None => return,

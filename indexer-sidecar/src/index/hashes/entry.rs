@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::page::{Packed, hash_of};
+use super::page::Packed;
 use crate::index::chains::BlockRef;
 
 /// What one engine hash stands for.
@@ -20,11 +20,10 @@ pub struct Entry {
 pub(super) const COPIES_INLINE: u32 = 31;
 
 #[inline]
-pub(super) fn unpack(packed: &Packed, many: &BTreeMap<u64, u32>) -> Entry {
-    let [.., a, b, c, d, e, meta] = *packed;
+pub(super) fn unpack(hash: u64, packed: Packed, many: &BTreeMap<u64, u32>) -> Entry {
+    let [a, b, c, d, e, meta] = packed;
     let inline = u32::from(meta & 31);
-    let copies =
-        if inline < COPIES_INLINE { inline } else { many.get(&hash_of(packed)).copied().unwrap_or(inline) };
+    let copies = if inline < COPIES_INLINE { inline } else { many.get(&hash).copied().unwrap_or(inline) };
     Entry {
         block: BlockRef::from_bits(u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])),
         copies,
@@ -40,9 +39,6 @@ pub(super) fn pack(hash: u64, entry: Entry, before: u32, many: &mut BTreeMap<u64
     } else if before >= COPIES_INLINE {
         many.remove(&hash);
     }
-    let mut packed = [0; 14];
-    packed[..8].copy_from_slice(&hash.to_le_bytes());
-    packed[8..13].copy_from_slice(&entry.block.bits().to_le_bytes()[..5]);
-    packed[13] = entry.copies.min(COPIES_INLINE) as u8 | entry.flags << 5;
-    packed
+    let [a, b, c, d, e, ..] = entry.block.bits().to_le_bytes();
+    [a, b, c, d, e, entry.copies.min(COPIES_INLINE) as u8 | entry.flags << 5]
 }
