@@ -197,11 +197,14 @@ mod tests {
     use super::super::pairs;
     use super::*;
 
+    /// Ids with their texts.
+    type Tokens = Vec<(u32, Vec<u8>)>;
+
     const CHARACTERS: [&str; 8] = ["a", " ", "é", "è", "的", "地", "圀", "😀"];
 
     /// Merges of parts of these characters in a random order, as no training would make them; some are put in order.
-    fn merges(random: &mut fastrand::Rng) -> (Vec<(u32, Vec<u8>)>, Vec<(u32, u32, u32)>) {
-        let mut tokens: Vec<(u32, Vec<u8>)> = (0..=255_u8).map(|byte| (byte.into(), vec![byte])).collect();
+    fn merges(random: &mut fastrand::Rng) -> (Tokens, Vec<(u32, u32, u32)>) {
+        let mut tokens: Tokens = (0..=255_u8).map(|byte| (byte.into(), vec![byte])).collect();
         let mut merges = Vec::new();
         for _ in 0..random.usize(1..60) {
             let text: String = (0..3).map(|_| CHARACTERS[random.usize(0..CHARACTERS.len())]).collect();
