@@ -10,7 +10,7 @@ use crate::definition::ChatRules;
 use crate::model::Model;
 use crate::request::{self, Api, Prompt};
 use crate::template::Template;
-use crate::tokenizer::{Limits, Runtime, Tokenizer, asset};
+use crate::tokenizer::{CacheSizes, Limits, Runtime, Tokenizer, asset};
 
 /// Any bytes as a body of each API: no panic, and keys exactly for the blocks that can match.
 pub fn request_body(model: &Model, body: &[u8]) {
@@ -65,7 +65,14 @@ pub fn tokenizer_asset(valid: &[u8], input: &[u8]) {
 
 /// Texts through an asset that may be anything: no panic, no endless loop, the same ids twice.
 fn encode_with(asset: &[u8], tail: &[u8]) {
-    let Ok(runtime) = Runtime::load(asset.to_vec()) else { return };
+    // Small caches: making them of full size would be most of the time, and these are overrun by some texts.
+    let sizes = CacheSizes {
+        word_bits: 4,
+        long_words_bytes: 4 << 10,
+        segments_bytes: 16 << 10,
+        ..CacheSizes::default()
+    };
+    let Ok(runtime) = Runtime::load_with(asset.to_vec(), sizes) else { return };
     let tail = String::from_utf8_lossy(tail);
     let limits = Limits { merge_work_max: 1 << 14, ..Limits::default() };
     let repeated = "ab 'll 12\n".repeat(40);
