@@ -66,6 +66,9 @@ pub struct ModelDefinition {
     pub cache_salt: SaltRule,
     /// The longest prompt in tokens, where known.
     pub max_model_len: Option<u32>,
+    /// Size of the model's own vocabulary, where known: [`vocab_size`].
+    #[serde(default)]
+    pub vocab_size: Option<u32>,
     /// Who turns prompts into tokens, and with what.
     pub tokenize: Tokenize,
     /// What happens to a prompt that is over `limits` where `tokenize` is inline.
@@ -74,7 +77,7 @@ pub struct ModelDefinition {
     pub limits: InlineLimits,
     /// Template variables that are special tokens, such as `bos_token`.
     pub special_tokens: BTreeMap<String, String>,
-    /// Jinja chat template; none: the model's chats pass unsteered.
+    /// Jinja chat template, or the JSON of a list of named ones; none: the model's chats pass unsteered.
     pub chat_template: Option<AssetRef>,
     /// Why there is none although the model has chats: its engine renders them without Jinja.
     pub chat_refused: Option<String>,
@@ -82,6 +85,13 @@ pub struct ModelDefinition {
     pub chat: ChatRules,
     /// SHA-256 over all of the above: changes whenever keys or loading could.
     pub digest: String,
+}
+
+/// How many token ids the engine takes from a request, by the model's `config.json` (`get_vocab_size` in vLLM's
+/// `config/model.py`): more than the tokenizer has, where the model's vocabulary is padded.
+pub fn vocab_size(config: &serde_json::Value) -> Option<u32> {
+    let text = config.get("text_config").unwrap_or(config);
+    u32::try_from(text.get("vocab_size")?.as_u64()?).ok()
 }
 
 /// Who turns a model's prompts into tokens.

@@ -8,7 +8,7 @@ use crate::block::{self, BlockKey, KeySpace};
 use crate::definition::{ModelDefinition, SaltRule};
 use crate::pass::{Pass, PassReason};
 use crate::request::{Chat, Prompt, Request};
-use crate::template::{LocalTime, Rendered, Template};
+use crate::template::{LocalTime, Rendered, Templates};
 use crate::tokenizer::{Encoded, Limits, Stats, Tokenizer};
 use recent::Recent;
 use spelled::Spelled;
@@ -17,7 +17,7 @@ use spelled::Spelled;
 pub struct Model {
     definition: ModelDefinition,
     tokenizer: Box<dyn Tokenizer>,
-    template: Option<Template>,
+    templates: Option<Templates>,
     limits: Limits,
     recent: Recent,
 }
@@ -48,7 +48,8 @@ pub enum LoadError {
 }
 
 impl Model {
-    /// Takes a definition's tokenizer and, where the definition has one, the chat template's text. Prompts are encoded
+    /// Takes a definition's tokenizer and, where the definition has one, the text of the chat template or of a list of
+    /// named ones ([`Templates::read`]). Prompts are encoded
     /// within the definition's limits.
     ///
     /// # Errors
@@ -58,12 +59,12 @@ impl Model {
         tokenizer: Box<dyn Tokenizer>,
         chat_template: Option<&str>,
     ) -> Result<Self, LoadError> {
-        let template = chat_template
-            .map(|source| Template::new(source, &definition.special_tokens, &definition.chat))
+        let templates = chat_template
+            .map(|source| Templates::read(source, &definition.special_tokens, &definition.chat))
             .transpose()
             .map_err(|message| LoadError::Template { model: definition.name.clone(), message })?;
         let limits = definition.limits.into();
-        Ok(Self { definition, tokenizer, template, limits, recent: Recent::default() })
+        Ok(Self { definition, tokenizer, templates, limits, recent: Recent::default() })
     }
 
     /// The same model with other limits.
@@ -93,10 +94,15 @@ impl Model {
     pub fn tokens(&self, request: &Request, now: Option<i64>) -> Result<Encoded, Pass> {
         let length_max = self.definition.max_model_len;
         self.check_output(request)?;
+        if let Prompt::Text { add_special_tokens, beside_empty: true, .. } = request.prompt
+            && self.encode("", add_special_tokens)?.ids.is_empty()
+        {
+            return Err(Pass::new(PassReason::EmptyPrompt, "prompt: one of the texts encodes to no tokens"));
+        }
         let tokens = match &request.truncation {
             Some(truncation) => self.truncated(request, truncation, now)?,
             None => match &request.prompt {
-                Prompt::Text { text, add_special_tokens } => self.encode(text, *add_special_tokens)?,
+                Prompt::Text { text, add_special_tokens, .. } => self.encode(text, *add_special_tokens)?,
                 Prompt::Tokens(ids) => Encoded { ids: self.known(ids)?, complete: true },
                 Prompt::Chat(chat) => self.chat_tokens(chat, now)?,
             },
@@ -124,10 +130,10 @@ impl Model {
     }
 
     fn render(&self, chat: &Chat, now: Option<i64>) -> Result<Rendered, Pass> {
-        let template = self.template.as_ref().ok_or_else(|| self.no_template())?;
+        let templates = self.templates.as_ref().ok_or_else(|| self.no_template())?;
         let offset = i64::from(self.definition.chat.utc_offset_seconds);
         let now = now.map(|seconds| LocalTime::at(seconds, offset));
-        template.render(chat, now).map_err(|fail| fail.pass())
+        templates.render(chat, now).map_err(|fail| fail.pass())
     }
 
     fn chat_tokens(&self, chat: &Chat, now: Option<i64>) -> Result<Encoded, Pass> {
@@ -179,7 +185,7 @@ impl Model {
         spelled.maybe(request.truncation, Spelled::truncation);
         let tells_time = match &request.prompt {
             Prompt::Chat(chat) => {
-                chat.template.is_some() || self.template.as_ref().is_some_and(Template::tells_time)
+                chat.template.is_some() || self.templates.as_ref().is_some_and(Templates::tells_time)
             }
             _ => false,
         };
@@ -205,10 +211,10 @@ impl Model {
             .map_err(|_| Pass::new(PassReason::TokenizerError, "the tokenizer could not encode the prompt"))
     }
 
-    /// Token ids of the request itself. vLLM also takes ids up to the model's own, padded vocabulary, whose size is
-    /// not known here: such a prompt passes.
+    /// Token ids of the request itself, which may be beyond the tokenizer's where the model's own vocabulary is padded.
     fn known(&self, ids: &[u32]) -> Result<Vec<u32>, Pass> {
-        let size = self.tokenizer.vocab_size();
+        let padded = self.definition.vocab_size.map_or(0, |size| size as usize);
+        let size = self.tokenizer.vocab_size().max(padded);
         match ids.iter().position(|id| *id as usize >= size) {
             Some(at) => Err(Pass::new(
                 PassReason::InvalidField,

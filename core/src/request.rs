@@ -107,6 +107,8 @@ pub enum Prompt {
         text: String,
         /// Whether the tokenizer adds its special tokens (BOS).
         add_special_tokens: bool,
+        /// The body has an empty text as well, which only a tokenizer that adds tokens makes a prompt of.
+        beside_empty: bool,
     },
     /// Token ids, taken as they are.
     Tokens(Vec<u32>),

@@ -18,6 +18,7 @@ mod chat;
 mod checks;
 mod clock;
 mod content;
+mod continued;
 mod eval;
 mod fail;
 mod filters;
@@ -25,6 +26,7 @@ mod format;
 mod lexer;
 mod loads;
 mod methods;
+mod named;
 mod ops;
 mod parser;
 mod probe;
@@ -45,6 +47,7 @@ use content::ContentFormat;
 use eval::Interpreter;
 pub use fail::{Fail, FailKind};
 use fail::{Outcome, raise, refuse};
+pub use named::{NamedTemplate, Templates};
 use probe::Probed;
 use value::{Text, Value};
 
@@ -60,8 +63,8 @@ pub const TEMPLATE_OUTPUT_BYTES_MAX: usize = 4 << 20;
 /// Longest template in bytes: the longest published ones have some 20 kB.
 pub const TEMPLATE_BYTES_MAX: usize = 1 << 20;
 
-/// Appended to the last message that is to be continued, to find where it ends (`render_jinja_template`).
-const CONTINUE_TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
+/// Stands for text that is not known, behind what is.
+const MORE: &str = "x";
 
 /// Arguments of `apply_chat_template` and around it, which never reach a template as variables.
 const NO_VARIABLES: [&str; 10] = [
@@ -175,8 +178,10 @@ impl Template {
         let without = self.text(compiled, chat, now, Media::Replaced)?;
         let same = text.bytes().zip(without.bytes()).take_while(|(a, b)| a == b).count();
         let same = text.get(..floor(&text, same)).unwrap_or_default();
-        // A token for a medium may swallow white space before it.
-        Ok(Rendered { certain: same.trim_end().len(), text })
+        // A token for a medium may swallow white space before it. Where the template prints nothing for media, vLLM may
+        // put them anywhere.
+        let certain = if same.len() < text.len() { same.trim_end().len() } else { 0 };
+        Ok(Rendered { certain, text })
     }
 
     /// The text up to the first message whose content is not known, for a template that prints contents as they are.
@@ -189,8 +194,9 @@ impl Template {
         let outcome = self.text(compiled, chat, now, Media::Kept);
         match outcome {
             Err(fail) if fail.kind == FailKind::Cut => {
-                let text = fail.message;
-                Ok(Rendered { certain: text.trim_end().len(), text })
+                let certain = fail.message.trim_end().len();
+                // There is more, so the end of this is no end of a prompt; nor may it look like a place to cut at.
+                Ok(Rendered { certain, text: fail.message + MORE })
             }
             Err(fail) => Err(fail),
             Ok(_) => Err(refuse("a message with media that is not printed")),
@@ -206,7 +212,7 @@ impl Template {
     ) -> Outcome<String> {
         let entries = chat::messages(&chat.messages, compiled.format, compiled.knows_developer, media)?;
         let (entries, continued) = match chat.continue_final_message {
-            true => continued(entries, compiled)?,
+            true => continued::mark(entries, compiled)?,
             false => (entries, None),
         };
         let messages = entries.into_iter().map(Entry::value).collect::<Outcome<Vec<_>>>()?;
@@ -214,9 +220,19 @@ impl Template {
         let mut interpreter = Interpreter::new(&variables, now, TEMPLATE_FUEL, TEMPLATE_OUTPUT_BYTES_MAX);
         let text = interpreter.run(&compiled.body, &compiled.scope, compiled.slots)?;
         match continued {
-            Some(last) => cut_at_tag(text, &last),
+            Some(last) => continued::cut(text, &last),
             None => Ok(text),
         }
+    }
+
+    /// The tools that the template gets: those among the request's variables, else the request's, else the server's.
+    fn tools<'a>(&'a self, chat: &'a request::Chat) -> Option<&'a serde_json::Value> {
+        let without = chat.tool_choice == ToolChoice::None && self.rules.exclude_tools_when_none;
+        let among = |variables: &'a serde_json::Map<String, serde_json::Value>| {
+            variables.get("tools").filter(|tools| given(tools))
+        };
+        let own = chat.tools.as_ref().filter(|_| !without);
+        among(&chat.variables).or(own).or_else(|| among(&self.rules.template_kwargs))
     }
 
     /// Special tokens, then the server's own variables, then the request's: later ones win, but null and "auto" count as
@@ -230,14 +246,12 @@ impl Template {
         let tokens = self.special_tokens.iter();
         let mut variables: BTreeMap<&str, Value<'_>> =
             tokens.map(|(name, text)| (name.as_str(), Value::Str(Text::Borrowed(text)))).collect();
-        let without = chat.tool_choice == ToolChoice::None && self.rules.exclude_tools_when_none;
-        let mut tools = chat.tools.as_ref().filter(|_| !without);
+        let tools = self.tools(chat);
         let mut documents = None;
-        let given = |value: &serde_json::Value| !value.is_null() && value != "auto";
         for kwargs in [&self.rules.template_kwargs, &chat.variables] {
             for (name, value) in kwargs.iter().filter(|(_, value)| given(value)) {
                 match name.as_str() {
-                    "tools" => tools = Some(value),
+                    "tools" => {}
                     "documents" => documents = Some(value),
                     "tokenize" | "return_assistant_tokens_mask" if value == false => {}
                     "tokenize" | "return_assistant_tokens_mask" | "chat_template" => {
@@ -266,6 +280,11 @@ impl Template {
         variables.insert("add_generation_prompt", Value::Bool(chat.add_generation_prompt));
         Ok(variables)
     }
+}
+
+/// Whether a variable is set, to vLLM (`merge_kwargs` in `renderers/params.py`).
+fn given(value: &serde_json::Value) -> bool {
+    !value.is_null() && value != "auto"
 }
 
 impl Compiled {
@@ -307,71 +326,6 @@ impl Fail {
         let line = if self.line == 0 { String::new() } else { format!(" in line {}", self.line) };
         Pass::new(reason, format!("{}{line}", self.kind.label()))
     }
-}
-
-/// Marks the end of the last message's text, and answers that text.
-fn continued<'a>(
-    mut entries: Vec<Entry<'a>>,
-    compiled: &Compiled,
-) -> Outcome<(Vec<Entry<'a>>, Option<Text<'a>>)> {
-    let Some(last) = entries.last_mut() else { return Ok((entries, None)) };
-    if !compiled.mentions_content {
-        return Err(raise(
-            "continue_final_message: \"content\" is not an accepted field in the chat_template",
-        ));
-    }
-    let tagged = |text: &Text<'_>| Value::text([text.as_str(), CONTINUE_TAG].concat());
-    let found = match &last.content {
-        Value::Unknown(_) => return Ok((entries, None)),
-        Value::Str(text) => {
-            let text = text.clone();
-            last.content = tagged(&text);
-            text
-        }
-        Value::List(parts) => {
-            let mut parts = parts.to_vec();
-            let text = parts.iter_mut().rev().find_map(|part| {
-                let Value::Dict(dict) = part else { return None };
-                let text = dict.get_str("text")?.clone();
-                let entries = dict.entries().iter().map(|(key, value)| match (key.as_str(), value) {
-                    (Some("text"), Value::Str(text)) => (key.clone(), tagged(text)),
-                    _ => (key.clone(), value.clone()),
-                });
-                *part = Value::Dict(value::Dict::of(entries.collect()).into());
-                Some(text)
-            });
-            let Some(Value::Str(text)) = text else {
-                return Err(raise(
-                    "continue_final_message is set but we could not find any text to continue in the final message!",
-                ));
-            };
-            last.content = Value::list(parts);
-            text
-        }
-        _ => {
-            return Err(raise(
-                "continue_final_message is set but the final message has no \"content\" to continue!",
-            ));
-        }
-    };
-    Ok((entries, Some(found)))
-}
-
-/// The text before the tag of the message that is continued.
-fn cut_at_tag(mut text: String, last: &Text<'_>) -> Outcome<String> {
-    let trimmed = CONTINUE_TAG.trim_end();
-    let last = last.as_str().trim_matches(python::is_space);
-    let Some(at) = text.rfind(trimmed).filter(|_| text.contains(last)) else {
-        return Err(raise(
-            "continue_final_message is set but the final message does not appear in the chat after applying the chat template!",
-        ));
-    };
-    let kept = text.get(at..).is_some_and(|tail| tail.starts_with(CONTINUE_TAG));
-    text.truncate(at);
-    if !kept {
-        text.truncate(text.trim_end_matches(python::is_space).len());
-    }
-    Ok(text)
 }
 
 /// The last boundary of a character at or before `at`.

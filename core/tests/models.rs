@@ -74,6 +74,29 @@ fn ids_beyond_the_vocabulary_pass() {
     let model = model(|_| {});
     assert!(completion(&model, json!({"prompt": [384]})).is_ok());
     passes(completion(&model, json!({"prompt": [0, 385]})), PassReason::InvalidField);
+    // Where the model's own vocabulary is padded, ids of the padding are taken, and no others.
+    let padded = self::model(|definition| definition.vocab_size = Some(400));
+    assert!(completion(&padded, json!({"prompt": [0, 399]})).is_ok());
+    passes(completion(&padded, json!({"prompt": [0, 400]})), PassReason::InvalidField);
+    let smaller = self::model(|definition| definition.vocab_size = Some(300));
+    assert!(completion(&smaller, json!({"prompt": [384]})).is_ok());
+    let size = |config: Value| warmpath_core::definition::vocab_size(&config);
+    assert_eq!(size(json!({"vocab_size": 7})), Some(7));
+    assert_eq!(size(json!({"vocab_size": 9, "text_config": {"vocab_size": 7}})), Some(7));
+    assert_eq!(size(json!({"model_type": "x"})), None);
+}
+
+/// What adds no token makes no prompt of an empty text, and then vLLM refuses all prompts of the body.
+#[test]
+fn an_empty_text_among_others_passes() {
+    let model = model(|_| {});
+    // This tokenizer puts one before every text.
+    assert_eq!(completion(&model, json!({"prompt": ["a", ""]})).unwrap().token_count, 2);
+    assert_eq!(completion(&model, json!({"prompt": ["", "a"]})).unwrap().token_count, 1);
+    for prompt in [json!(["a", ""]), json!(["", "a"])] {
+        let bare = json!({"prompt": prompt, "add_special_tokens": false});
+        passes(completion(&model, bare), PassReason::EmptyPrompt);
+    }
 }
 
 #[test]

@@ -7,13 +7,21 @@
 mod common;
 
 use serde_json::{Value, json};
-use warmpath_core::tokenizer::pipeline::{PipelineError, effective};
+use warmpath_core::tokenizer::pipeline::{self, Files, Pipeline, PipelineError};
 use warmpath_core::tokenizer::{HfTokenizer, Limits, Tokenizer};
 
 const CASES: &str = include_str!("data/pipeline/cases.json");
 
 fn ids(tokenizer: &HfTokenizer, text: &str, special: bool) -> Vec<u32> {
     tokenizer.encode(text, special, &Limits::NONE).unwrap().ids
+}
+
+fn effective(
+    tokenizer: &[u8],
+    tokenizer_config: Option<&[u8]>,
+    config: Option<&[u8]>,
+) -> Result<Pipeline, PipelineError> {
+    pipeline::effective(&Files { tokenizer, tokenizer_config, config, ..Files::default() })
 }
 
 fn bytes(value: &Value) -> Vec<u8> {
@@ -31,8 +39,17 @@ fn every_case_equals_what_vllm_built() {
         let file = bytes(&data["files"][case["tokenizer"].as_str().unwrap()]);
         let settings = case["tokenizer_config"].as_object().map(|_| bytes(&case["tokenizer_config"]));
         let config = bytes(&case["config"]);
-        let pipeline =
-            effective(&file, settings.as_deref(), Some(&config)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let older = |name: &str| case["older"].get(name).map(bytes);
+        let (special_tokens_map, added_tokens) =
+            (older("special_tokens_map.json"), older("added_tokens.json"));
+        let files = Files {
+            tokenizer: &file,
+            tokenizer_config: settings.as_deref(),
+            config: Some(&config),
+            special_tokens_map: special_tokens_map.as_deref(),
+            added_tokens: added_tokens.as_deref(),
+        };
+        let pipeline = pipeline::effective(&files).unwrap_or_else(|e| panic!("{name}: {e}"));
         let tokenizer = HfTokenizer::from_json(&pipeline.tokenizer_json).unwrap();
         for (text, expected) in texts.iter().zip(case["ids"].as_array().unwrap()) {
             let got = ids(&tokenizer, text, false);

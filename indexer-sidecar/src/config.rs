@@ -161,9 +161,6 @@ pub struct ModelConfig {
     /// Path of the Jinja chat template (`chat_template.jinja` of the model, or the engine's `--chat-template`).
     #[serde(default)]
     pub chat_template: Option<PathBuf>,
-    /// Which template, where `tokenizer_config.json` has a list of named ones.
-    #[serde(default = "default_template_name")]
-    pub chat_template_name: String,
     /// The engine's `--default-chat-template-kwargs`.
     #[serde(default)]
     pub chat_template_kwargs: serde_json::Map<String, serde_json::Value>,
@@ -216,10 +213,6 @@ pub enum TokenizeMode {
 /// Most engines that get requests with tools parse their calls.
 fn parses_tool_calls() -> bool {
     true
-}
-
-fn default_template_name() -> String {
-    "default".to_owned()
 }
 
 fn inline_bytes_max() -> ByteSize {

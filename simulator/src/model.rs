@@ -60,11 +60,12 @@ impl PodModel {
         let optional = |path: &Option<PathBuf>| path.as_ref().map(read).transpose();
         let settings = optional(&config.tokenizer_config)?;
         let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
-        let pipeline = pipeline::effective(
-            read(&config.tokenizer)?.as_bytes(),
-            bytes(&settings).as_deref(),
-            bytes(&optional(&config.config)?).as_deref(),
-        )
+        let pipeline = pipeline::effective(&pipeline::Files {
+            tokenizer: read(&config.tokenizer)?.as_bytes(),
+            tokenizer_config: bytes(&settings).as_deref(),
+            config: bytes(&optional(&config.config)?).as_deref(),
+            ..pipeline::Files::default()
+        })
         .with_context(|| format!("the files of {}", config.tokenizer.display()))?;
         let chat_template = match &config.chat_template {
             Some(path) => Some(read(path)?),
@@ -143,7 +144,7 @@ fn encode(model: &Model, text: String) -> Result<Vec<u32>, Pass> {
     let encoded = model.tokens(
         &Request {
             model: None,
-            prompt: Prompt::Text { text, add_special_tokens: false },
+            prompt: Prompt::Text { text, add_special_tokens: false, beside_empty: false },
             truncation: None,
             cache_salt: None,
             output_tokens_max: None,

@@ -126,7 +126,12 @@ fn native(tokenizer: &Path) -> Result<Model> {
     let demo = ModelFiles::demo();
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let files = (read(tokenizer)?, read(&demo.tokenizer_config)?, read(&demo.config)?);
-    let effective = pipeline::effective(&files.0, Some(&files.1), Some(&files.2))?;
+    let effective = pipeline::effective(&pipeline::Files {
+        tokenizer: &files.0,
+        tokenizer_config: Some(&files.1),
+        config: Some(&files.2),
+        ..pipeline::Files::default()
+    })?;
     let runtime = Runtime::load(compile(&effective.tokenizer_json)?)?;
     let definition = ModelDefinition {
         name: demo.name.clone(),

@@ -69,9 +69,10 @@ impl Spelled {
     /// A prompt of text. Ids are cheaper to key than to look for: `false` for these.
     pub(super) fn prompt(&mut self, prompt: &Prompt) -> bool {
         match prompt {
-            Prompt::Text { text, add_special_tokens } => {
+            Prompt::Text { text, add_special_tokens, beside_empty } => {
                 self.0.reserve(text.len() + 64);
                 self.flag(*add_special_tokens);
+                self.flag(*beside_empty);
                 self.text(text);
             }
             Prompt::Chat(chat) => {

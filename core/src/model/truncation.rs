@@ -23,7 +23,7 @@ impl Model {
                 let ids = slice(self.known(ids)?, keep, truncation.side.unwrap_or(Side::Left));
                 return Ok(Encoded { ids, complete: true });
             }
-            Prompt::Text { text, add_special_tokens } => (text.clone(), *add_special_tokens),
+            Prompt::Text { text, add_special_tokens, .. } => (text.clone(), *add_special_tokens),
             Prompt::Chat(chat) => {
                 let rendered = self.render(chat, now)?;
                 if rendered.certain < rendered.text.len() {

@@ -39,7 +39,8 @@ pub(super) fn read(fields: &mut Fields) -> Result<Request, Pass> {
 /// The first prompt of `prompt`. Those after it are checked as well: if one of them is wrong, vLLM refuses all.
 fn read_prompt(prompt: Value, add_special_tokens: bool) -> Result<Prompt, Pass> {
     match prompt {
-        Value::String(text) => text_prompt(text, add_special_tokens),
+        Value::String(text) if text.is_empty() => Err(empty()),
+        Value::String(text) => Ok(Prompt::Text { text, add_special_tokens, beside_empty: false }),
         Value::Array(items) => match items.first() {
             None => Err(empty()),
             Some(Value::String(_)) => first_text(items, add_special_tokens),
@@ -50,24 +51,16 @@ fn read_prompt(prompt: Value, add_special_tokens: bool) -> Result<Prompt, Pass> 
     }
 }
 
-/// An empty text is an error without a BOS token and a prompt of one token with it; neither has a key.
-fn text_prompt(text: String, add_special_tokens: bool) -> Result<Prompt, Pass> {
-    if text.is_empty() {
-        return Err(empty());
-    }
-    Ok(Prompt::Text { text, add_special_tokens })
-}
-
 fn first_text(items: Vec<Value>, add_special_tokens: bool) -> Result<Prompt, Pass> {
-    let mut first = None;
+    let (mut first, mut beside_empty) = (None, false);
     for item in items {
         let Value::String(text) = item else {
             return Err(invalid("prompt", "a list of strings only"));
         };
-        let prompt = text_prompt(text, add_special_tokens)?;
-        first.get_or_insert(prompt);
+        beside_empty |= text.is_empty();
+        first.get_or_insert(text);
     }
-    first.ok_or_else(empty)
+    first.map(|text| Prompt::Text { text, add_special_tokens, beside_empty }).ok_or_else(empty)
 }
 
 fn first_ids(items: &[Value]) -> Result<Prompt, Pass> {

@@ -6,7 +6,7 @@ use super::eval::Interpreter;
 use super::fail::{Outcome, raise, refuse};
 use super::methods;
 use super::ops;
-use super::value::{Value, equal};
+use super::value::{Text, Value, equal};
 
 /// Names of jinja2's filters, for the test of that name.
 const FILTERS: [&str; 54] = [
@@ -187,7 +187,7 @@ impl<'a> Interpreter<'a, '_> {
                     | Value::Loop(_)
                     | Value::Joiner(_)
             ),
-            "escaped" => false,
+            "escaped" => matches!(value, Value::Str(Text::Markup(_))),
             "odd" | "even" => {
                 let rest = ops::binary(super::ast::BinOp::Mod, value, &Value::Int(2))?;
                 equal(&rest, &Value::Int(i64::from(name == "odd")))?

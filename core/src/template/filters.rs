@@ -59,8 +59,8 @@ impl<'a> Interpreter<'a, '_> {
                     _ => Ok(failing(Vec::new(), raise("Can only get item pairs from a mapping."))),
                 }
             }
-            "first" | "last" | "reverse" | "join" | "sum" | "min" | "max" | "sort" | "unique" | "batch"
-            | "slice" | "dictsort" => self.sequence_filter(name, &value, given),
+            "first" | "last" | "reverse" | "join" | "sum" | "min" | "max" | "sort" | "unique" | "groupby"
+            | "batch" | "slice" | "dictsort" => self.sequence_filter(name, &value, given),
             "map" => self.map(&value, given),
             "select" | "reject" | "selectattr" | "rejectattr" => self.select(name, &value, given),
             "attr" => {

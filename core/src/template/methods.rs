@@ -82,6 +82,7 @@ const STR: [&str; 47] = [
 pub(super) fn kind(object: &Value<'_>, name: &str) -> Kind {
     match object {
         Value::Str(_) if STR.contains(&name) => Kind::Method,
+        Value::Str(Text::Markup(_)) if matches!(name, "striptags" | "unescape" | "escape") => Kind::Other,
         Value::Unknown(_) if matches!(name, "strip" | "lstrip" | "rstrip") => Kind::Method,
         Value::Unknown(_) if STR.contains(&name) => Kind::Other,
         Value::List(_) => match name {
@@ -90,6 +91,8 @@ pub(super) fn kind(object: &Value<'_>, name: &str) -> Kind {
             _ => Kind::None,
         },
         Value::Tuple(_) if matches!(name, "count" | "index") => Kind::Method,
+        // What the pairs of `groupby` have.
+        Value::Tuple(_) if matches!(name, "grouper" | "list") => Kind::Other,
         Value::Dict(_) => match name {
             "get" | "items" | "keys" | "values" | "copy" => Kind::Method,
             "clear" | "pop" | "popitem" | "setdefault" | "update" => Kind::Unsafe,

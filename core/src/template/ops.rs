@@ -64,6 +64,14 @@ pub(super) fn binary<'a>(op: BinOp, left: &Value<'a>, right: &Value<'a>) -> Outc
         return arithmetic(op, left, right);
     }
     match (op, left, right) {
+        (BinOp::Add, Value::Str(a), Value::Str(b)) if a.is_markup() || b.is_markup() => {
+            let joined = [a.escaped().as_str(), b.escaped().as_str()].concat();
+            Ok(Value::Str(Text::Markup(joined.into())))
+        }
+        (BinOp::Add, Value::Str(Text::Markup(_)), Value::Unknown(_))
+        | (BinOp::Add, Value::Unknown(_), Value::Str(Text::Markup(_))) => {
+            Err(refuse("content that is not known, joined with HTML"))
+        }
         (BinOp::Add, Value::Str(a), Value::Str(b)) => {
             Ok(Value::Str(Text::Owned([a.as_str(), b.as_str()].concat().into())))
         }
@@ -90,7 +98,7 @@ fn repeat<'a>(value: &Value<'a>, times: &Value<'a>) -> Outcome<Value<'a>> {
     let times = usize::try_from(times.max(0)).unwrap_or(usize::MAX);
     Ok(match value {
         Value::Str(text) if text.as_str().is_empty() => value.clone(),
-        Value::Str(text) => Value::text(text.as_str().repeat(times)),
+        Value::Str(text) => Value::Str(text.like(text.as_str().repeat(times))),
         Value::List(items) if items.is_empty() => value.clone(),
         Value::List(items) => Value::list(repeat_items(items, times)),
         Value::Tuple(items) if items.is_empty() => value.clone(),
@@ -108,7 +116,9 @@ fn mismatch(op: BinOp, left: &Value<'_>, right: &Value<'_>) -> String {
     let (a, b) = (left.type_name(), right.type_name());
     if op == BinOp::Add {
         match left {
-            Value::Str(_) => return format!("can only concatenate str (not \"{b}\") to str"),
+            Value::Str(text) if !text.is_markup() => {
+                return format!("can only concatenate str (not \"{b}\") to str");
+            }
             Value::List(_) => return format!("can only concatenate list (not \"{b}\") to list"),
             Value::Tuple(_) => return format!("can only concatenate tuple (not \"{b}\") to tuple"),
             _ => {}
@@ -243,7 +253,7 @@ pub(super) fn slice_text<'a>(text: &Text<'a>, start: Option<i64>, stop: Option<i
     let length = count_chars(text.as_str());
     if step == 1 {
         let mut picked = slice_indices(length, start, stop, 1);
-        let Some(first) = picked.next() else { return Text::Borrowed("") };
+        let Some(first) = picked.next() else { return text.part(|_| "") };
         let last = first + picked.count();
         return text.part(|text| {
             let at = |index: usize| {
@@ -258,5 +268,5 @@ pub(super) fn slice_text<'a>(text: &Text<'a>, start: Option<i64>, stop: Option<i
     }
     let chars: Vec<char> = text.as_str().chars().collect();
     let picked: String = slice_indices(length, start, stop, step).filter_map(|at| chars.get(at)).collect();
-    Text::Owned(picked.into())
+    text.like(picked)
 }

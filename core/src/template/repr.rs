@@ -52,6 +52,11 @@ pub(super) fn write_repr(out: &mut String, value: &Value<'_>, depth: usize) -> O
         Value::Int(value) => put(out, format_args!("{value}")),
         Value::Big(digits) => out.push_str(digits),
         Value::Float(value) => write_float(out, *value),
+        Value::Str(text) if text.is_markup() => {
+            out.push_str("Markup(");
+            write_quoted(out, text.as_str())?;
+            out.push(')');
+        }
         Value::Str(text) => write_quoted(out, text.as_str())?,
         Value::Undefined(_) => out.push_str("Undefined"),
         Value::List(items) => {

@@ -29,13 +29,32 @@ pub(super) use undefined::Undefined;
 pub(super) enum Text<'a> {
     Borrowed(&'a str),
     Owned(Rc<str>),
+    /// Marked as HTML, as `safe` does: Python's `Markup`, which escapes what it is joined with.
+    Markup(Rc<str>),
 }
 
 impl<'a> Text<'a> {
     pub(super) fn as_str(&self) -> &str {
         match self {
             Self::Borrowed(text) => text,
-            Self::Owned(text) => text,
+            Self::Owned(text) | Self::Markup(text) => text,
+        }
+    }
+
+    pub(super) fn is_markup(&self) -> bool {
+        matches!(self, Self::Markup(_))
+    }
+
+    /// Another text, marked as this one is.
+    pub(super) fn like<'b>(&self, text: impl Into<Rc<str>>) -> Text<'b> {
+        if self.is_markup() { Text::Markup(text.into()) } else { Text::Owned(text.into()) }
+    }
+
+    /// The text with what HTML means escaped (`markupsafe.escape`); what is marked already stays.
+    pub(super) fn escaped(&self) -> Text<'a> {
+        match self {
+            Self::Markup(_) => self.clone(),
+            plain => Text::Markup(escape(plain.as_str()).into()),
         }
     }
 
@@ -43,12 +62,28 @@ impl<'a> Text<'a> {
     pub(super) fn part(&self, find: impl for<'t> Fn(&'t str) -> &'t str) -> Text<'a> {
         match self {
             Self::Borrowed(text) => Text::Borrowed(find(text)),
-            Self::Owned(text) => {
+            Self::Owned(text) | Self::Markup(text) => {
                 let part = find(text);
-                if part.len() == text.len() { self.clone() } else { Text::Owned(part.into()) }
+                if part.len() == text.len() { self.clone() } else { self.like(part) }
             }
         }
     }
+}
+
+/// As `markupsafe` writes the five characters that HTML gives a meaning.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\'' => out.push_str("&#39;"),
+            '"' => out.push_str("&#34;"),
+            _ => out.push(character),
+        }
+    }
+    out
 }
 
 #[derive(Clone)]
@@ -194,6 +229,7 @@ impl<'a> Value<'a> {
             Self::Bool(_) => "bool",
             Self::Int(_) | Self::Big(_) => "int",
             Self::Float(_) => "float",
+            Self::Str(Text::Markup(_)) => "Markup",
             Self::Str(_) | Self::Unknown(_) => "str",
             Self::List(_) => "list",
             Self::Tuple(_) => "tuple",
@@ -220,6 +256,7 @@ impl<'a> Value<'a> {
             Self::Namespace(_) => "jinja2.utils.Namespace object".to_owned(),
             Self::Loop(_) => "jinja2.runtime.LoopContext object".to_owned(),
             Self::Macro(_) => "jinja2.runtime.Macro object".to_owned(),
+            Self::Str(Text::Markup(_)) => "markupsafe.Markup object".to_owned(),
             _ => format!("{} object", self.type_name()),
         }
     }

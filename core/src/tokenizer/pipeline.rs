@@ -2,18 +2,17 @@
 //!
 //! vLLM loads tokenizers through `transformers`, whose classes rebuild part of the file. Which class that is follows
 //! from `config.json` and `tokenizer_config.json` (`pipeline/class.rs`); what it makes of the file is in
-//! `pipeline/rebuild.rs`; which added tokens there are in the end, `pipeline/added.rs` says. The result is a `tokenizer.json`
+//! `pipeline/rebuild.rs`; what older models say in further files, `pipeline/older.rs` reads; which added tokens there are in the end, `pipeline/added.rs` says. The result is a `tokenizer.json`
 //! again, one that means by itself what the three files mean together.
 //!
 //! Source: `transformers` 5.19 (`models/auto/tokenization_auto.py`, `tokenization_utils_tokenizers.py`,
-//! `tokenization_utils_base.py`, `models/*/tokenization_*.py`) and vLLM 0.32 (`vllm/tokenizers/registry.py`). What is not
-//! read, because it only counts where `tokenizer_config.json` has no `added_tokens_decoder`: `special_tokens_map.json` and
-//! `added_tokens.json`. Merge them into `tokenizer_config.json` for models that old.
+//! `tokenization_utils_base.py`, `models/*/tokenization_*.py`) and vLLM 0.32 (`vllm/tokenizers/registry.py`).
 //!
 //! Cost: parsing and writing the file, about 0.3 s for 150,000 entries. Native only by use; a filter never needs it.
 
 mod added;
 mod class;
+mod older;
 mod rebuild;
 
 use std::collections::BTreeMap;
@@ -37,11 +36,26 @@ pub struct Pipeline {
     pub special_tokens: BTreeMap<String, String>,
 }
 
+/// The files of a model that decide which tokenizer it gets, as bytes.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Files<'a> {
+    /// `tokenizer.json`
+    pub tokenizer: &'a [u8],
+    /// `tokenizer_config.json`
+    pub tokenizer_config: Option<&'a [u8]>,
+    /// `config.json`
+    pub config: Option<&'a [u8]>,
+    /// `special_tokens_map.json`, which counts for older models only.
+    pub special_tokens_map: Option<&'a [u8]>,
+    /// `added_tokens.json`, as well.
+    pub added_tokens: Option<&'a [u8]>,
+}
+
 /// Why there is no exact pipeline: which file, where in it, and what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{file}: {key}{}{message}", if key.is_empty() { "" } else { ": " })]
 pub struct PipelineError {
-    /// `tokenizer.json`, `tokenizer_config.json` or `config.json`.
+    /// `tokenizer.json`, `tokenizer_config.json` or another of [`Files`].
     pub file: &'static str,
     /// The key in the file; empty for the file as a whole.
     pub key: String,
@@ -65,25 +79,24 @@ const SWITCHES: [(&str, bool); 2] = [("split_special_tokens", false), ("fix_mist
 
 /// The pipeline that `transformers` builds from a model's files.
 ///
-/// Without `config_json` only files whose class leaves `tokenizer.json` as it is are taken.
+/// Without `config` only files whose class leaves `tokenizer.json` as it is are taken.
 ///
 /// # Errors
 /// For a class that cannot be rebuilt exactly, settings that are not modelled, and files that are no JSON objects.
-pub fn effective(
-    tokenizer_json: &[u8],
-    tokenizer_config: Option<&[u8]>,
-    config_json: Option<&[u8]>,
-) -> Result<Pipeline, PipelineError> {
-    let mut tokenizer = object(TOKENIZER, tokenizer_json)?;
-    let mut settings =
-        tokenizer_config.map(|json| object(TOKENIZER_CONFIG, json)).transpose()?.unwrap_or_default();
-    let config = config_json.map(|json| object(CONFIG, json)).transpose()?;
+pub fn effective(files: &Files<'_>) -> Result<Pipeline, PipelineError> {
+    let optional = |file, json: Option<&[u8]>| json.map(|json| object(file, json)).transpose();
+    let mut tokenizer = object(TOKENIZER, files.tokenizer)?;
+    let mut settings = optional(TOKENIZER_CONFIG, files.tokenizer_config)?.unwrap_or_default();
+    let config = optional(CONFIG, files.config)?;
     for (key, harmless) in SWITCHES {
         if settings.get(key).is_some_and(|value| !value.is_null() && *value != Value::Bool(harmless)) {
             let message = "changes how text is encoded and is not supported; serve the model without it";
             return Err(PipelineError::new(TOKENIZER_CONFIG, key, message));
         }
     }
+    let special_tokens_map = optional(older::SPECIAL_TOKENS_MAP, files.special_tokens_map)?;
+    let added_tokens = optional(older::ADDED_TOKENS, files.added_tokens)?;
+    older::merge(&mut settings, &tokenizer, special_tokens_map, added_tokens)?;
     let class = class::decide(&settings, config.as_ref())?;
     rebuild::defaults(class, &mut settings);
     let from_file = added::from_file(&tokenizer)?;
@@ -102,7 +115,7 @@ pub fn effective(
     let special_tokens = named.texts();
     let class = class.name().to_owned();
     if !rebuilt && tokens.equal(&from_file) {
-        return Ok(Pipeline { tokenizer_json: tokenizer_json.to_vec(), class, special_tokens });
+        return Ok(Pipeline { tokenizer_json: files.tokenizer.to_vec(), class, special_tokens });
     }
     let list = tokens.to_json()?;
     tokenizer.insert("added_tokens".to_owned(), list);

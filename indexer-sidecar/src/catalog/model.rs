@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use warmpath_core::definition::{AssetRef, ModelDefinition, Overflow, Tokenize};
+use warmpath_core::definition::{self, AssetRef, ModelDefinition, Overflow, Tokenize};
 use warmpath_core::model::Model;
 use warmpath_core::renderer::TokenizerMode;
 use warmpath_core::tokenizer::Limits;
@@ -53,6 +53,9 @@ struct Files<'a> {
     tokenizer: Bytes,
     tokenizer_config: Option<Bytes>,
     config: Option<Bytes>,
+    /// What older models have beside `tokenizer_config.json`.
+    special_tokens_map: Option<Bytes>,
+    added_tokens: Option<Bytes>,
     chat_template: Option<Bytes>,
 }
 
@@ -64,7 +67,14 @@ impl<'a> Files<'a> {
         };
         let optional =
             |key, path: &Option<std::path::PathBuf>| path.as_deref().map(|path| read(key, path)).transpose();
+        let beside = |name: &str| {
+            let folder = model.tokenizer_config.as_deref().and_then(Path::parent);
+            let path = folder.map(|folder| folder.join(name)).filter(|path| path.is_file());
+            path.map(|path| read("tokenizer_config", &path)).transpose()
+        };
         Ok(Self {
+            special_tokens_map: beside("special_tokens_map.json")?,
+            added_tokens: beside("added_tokens.json")?,
             tokenizer: read("tokenizer", &model.tokenizer)?,
             tokenizer_config: optional("tokenizer_config", &model.tokenizer_config)?,
             config: optional("config", &model.config)?,
@@ -90,31 +100,37 @@ impl<'a> Files<'a> {
     }
 
     fn pipeline(&self) -> Result<Pipeline, ConfigError> {
-        pipeline::effective(&self.tokenizer, self.tokenizer_config.as_deref(), self.config.as_deref())
-            .map_err(|error| {
-                let model = self.model;
-                let path = match error.file {
-                    "tokenizer_config.json" => model.tokenizer_config.as_deref(),
-                    "config.json" => model.config.as_deref(),
-                    _ => Some(model.tokenizer.as_path()),
-                };
-                match path {
-                    Some(path) => ConfigError::new(path, error.key, error.message),
-                    None => self.error(error.to_string()),
-                }
-            })
+        let files = pipeline::Files {
+            tokenizer: &self.tokenizer,
+            tokenizer_config: self.tokenizer_config.as_deref(),
+            config: self.config.as_deref(),
+            special_tokens_map: self.special_tokens_map.as_deref(),
+            added_tokens: self.added_tokens.as_deref(),
+        };
+        pipeline::effective(&files).map_err(|error| {
+            let model = self.model;
+            let path = match error.file {
+                "tokenizer_config.json" => model.tokenizer_config.as_deref(),
+                "config.json" => model.config.as_deref(),
+                _ => Some(model.tokenizer.as_path()),
+            };
+            match path {
+                Some(path) => ConfigError::new(path, error.key, error.message),
+                None => self.error(error.to_string()),
+            }
+        })
     }
 
-    /// The chat template, from its own file or from `tokenizer_config.json`.
+    /// The chat templates, from their own files or from `tokenizer_config.json`.
     fn template(&self) -> Result<Option<Bytes>, ConfigError> {
-        if self.chat_template.is_some() {
-            return Ok(self.chat_template.clone());
+        if let (Some(template), Some(path)) = (&self.chat_template, &self.model.chat_template) {
+            let list = templates::with_file(path, template).map_err(|message| self.error(message))?;
+            return Ok(Some(list.map_or_else(|| template.clone(), Bytes::from)));
         }
         let (Some(json), Some(path)) = (&self.tokenizer_config, &self.model.tokenizer_config) else {
             return Ok(None);
         };
-        let template = templates::in_settings(json, &self.model.chat_template_name)
-            .map_err(|message| ConfigError::new(path, "", message))?;
+        let template = templates::in_settings(json).map_err(|message| ConfigError::new(path, "", message))?;
         Ok(template.map(Bytes::from))
     }
 }
@@ -153,6 +169,7 @@ impl LoadedModel {
             block_tokens: model.block_tokens,
             cache_salt: model.cache_salt,
             max_model_len: model.max_model_len,
+            vocab_size: config.as_ref().and_then(definition::vocab_size),
             tokenize,
             overflow: model.overflow,
             limits: model.limits(),

@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use warmpath_core::definition::ModelDefinition;
+use warmpath_core::definition::{self, ModelDefinition};
 use warmpath_core::model::Model;
 use warmpath_core::pass::Pass;
 use warmpath_core::request::{self, Api};
+use warmpath_core::template::Templates;
 use warmpath_core::tokenizer::{Encoded, pipeline};
 
 use super::report::sides;
@@ -84,20 +85,36 @@ fn load(
     let model_config = optional(&directory.join("config.json"))?;
     let json = files::read(&path)?;
     // Without its settings, a tokenizer is what its file says.
-    let pipeline = match pipeline::effective(&json, config.as_deref(), model_config.as_deref()) {
+    let (special_tokens_map, added_tokens) = (
+        optional(&directory.join("special_tokens_map.json"))?,
+        optional(&directory.join("added_tokens.json"))?,
+    );
+    let files = pipeline::Files {
+        tokenizer: &json,
+        tokenizer_config: config.as_deref(),
+        config: model_config.as_deref(),
+        special_tokens_map: special_tokens_map.as_deref(),
+        added_tokens: added_tokens.as_deref(),
+    };
+    let pipeline = match pipeline::effective(&files) {
         Ok(pipeline) => pipeline,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let settings: Value = config.as_deref().map(serde_json::from_slice).transpose()?.unwrap_or_default();
+    let settings: serde_json::Map<String, Value> =
+        config.as_deref().map(serde_json::from_slice).transpose()?.unwrap_or_default();
     let template = match optional(&directory.join("chat_template.jinja"))? {
         Some(bytes) => Some(String::from_utf8(bytes).context("chat_template.jinja is not UTF-8")?),
-        None => settings.get("chat_template").and_then(Value::as_str).map(str::to_owned),
+        None => Templates::in_settings(&settings).map_err(anyhow::Error::msg)?,
     };
     let engine = match Engine::of(&pipeline.tokenizer_json) {
         Ok(engine) => engine,
         Err(error) => return Ok(Err(error)),
     };
-    let definition = definition(served, pipeline.special_tokens, golden.max_model_len);
+    let model_config: Option<Value> = model_config.as_deref().map(serde_json::from_slice).transpose()?;
+    let definition = ModelDefinition {
+        vocab_size: model_config.as_ref().and_then(definition::vocab_size),
+        ..definition(served, pipeline.special_tokens, golden.max_model_len)
+    };
     let model = Model::load(definition, engine.tokenizer, template.as_deref());
     Ok(model.map(|model| (model, engine.name)).map_err(|error| error.to_string()))
 }

@@ -7,9 +7,8 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use warmpath_core::definition::ChatRules;
-use warmpath_core::pass::Pass;
 use warmpath_core::request::{self, Api, Prompt};
-use warmpath_core::template::{LocalTime, Template};
+use warmpath_core::template::{FailKind, LocalTime, Templates};
 
 use super::report::sides;
 use super::{FileReport, Outcome, Report};
@@ -55,7 +54,7 @@ pub(super) fn run(directory: &Path, report: &mut Report) -> Result<()> {
     for (name, path) in renders {
         let rows: Vec<Row> = files::rows(&path)?;
         let mut file = FileReport::new(format!("renders/{name}"), "-");
-        let mut templates = Templates { directory, compiled: BTreeMap::new() };
+        let mut templates = Compiled { directory, compiled: BTreeMap::new() };
         for row in &rows {
             let outcome = match requests.get(row.case.as_str()) {
                 None => Outcome::Skipped("conversations.jsonl has no such case".to_owned()),
@@ -72,13 +71,13 @@ pub(super) fn run(directory: &Path, report: &mut Report) -> Result<()> {
 }
 
 /// Templates as compiled, by name and special tokens; or why one is not there.
-struct Templates<'a> {
+struct Compiled<'a> {
     directory: &'a Path,
-    compiled: BTreeMap<(String, BTreeMap<String, String>), Result<Template, String>>,
+    compiled: BTreeMap<(String, BTreeMap<String, String>), Result<Templates, String>>,
 }
 
-impl Templates<'_> {
-    fn of(&mut self, row: &Row) -> Result<&Result<Template, String>> {
+impl Compiled<'_> {
+    fn of(&mut self, row: &Row) -> Result<&Result<Templates, String>> {
         let key = (row.template.clone(), row.special_tokens.clone());
         if !self.compiled.contains_key(&key) {
             let compiled = match files::find(&self.directory.join("templates"), &row.template, "jinja") {
@@ -86,7 +85,7 @@ impl Templates<'_> {
                 Some(path) => {
                     let source = String::from_utf8(files::read(&path)?)
                         .with_context(|| format!("{} is not UTF-8", path.display()))?;
-                    Template::new(&source, &row.special_tokens, &ChatRules::default())
+                    Templates::read(&source, &row.special_tokens, &ChatRules::default())
                         .map_err(|error| format!("the template is refused: {error}"))
                 }
             };
@@ -96,22 +95,34 @@ impl Templates<'_> {
     }
 }
 
-fn render(template: &Template, body: &str) -> Result<String, Pass> {
-    let request = request::parse(Api::ChatCompletions, body.as_bytes())?;
-    match request.prompt {
-        Prompt::Chat(chat) => {
-            let now = LocalTime::at(super::CLOCK, 0);
-            template.render(&chat, Some(now)).map(|rendered| rendered.text).map_err(|fail| fail.pass())
-        }
-        _ => Ok(String::new()),
+/// What we make of a case.
+enum Ours {
+    Text(String),
+    /// The template raises, with this message.
+    Raised(String),
+    /// It is refused, before a template sees it or because of what is not modelled.
+    Passed(String),
+}
+
+fn render(templates: &Templates, body: &str) -> Ours {
+    let request = match request::parse(Api::ChatCompletions, body.as_bytes()) {
+        Ok(request) => request,
+        Err(pass) => return Ours::Passed(pass.to_string()),
+    };
+    let Prompt::Chat(chat) = request.prompt else { return Ours::Text(String::new()) };
+    let now = LocalTime::at(super::CLOCK, 0);
+    match templates.render(&chat, Some(now)) {
+        Ok(rendered) => Ours::Text(rendered.text),
+        Err(fail) if fail.kind == FailKind::Raised => Ours::Raised(fail.message),
+        Err(fail) => Ours::Passed(fail.to_string()),
     }
 }
 
-fn compare(row: &Row, ours: Result<String, Pass>) -> Outcome {
+fn compare(row: &Row, ours: Ours) -> Outcome {
     match (ours, &row.prompt) {
-        (Ok(text), Some(prompt)) if text == *prompt => Outcome::Equal,
-        (Ok(text), Some(prompt)) => Outcome::Different(sides(&text, prompt)),
-        (Ok(text), None) => {
+        (Ours::Text(text), Some(prompt)) if text == *prompt => Outcome::Equal,
+        (Ours::Text(text), Some(prompt)) => Outcome::Different(sides(&text, prompt)),
+        (Ours::Text(text), None) => {
             let message = row.error.as_ref().map_or("", |error| error.message.as_str());
             let status = row.status;
             Outcome::Different(format!(
@@ -119,7 +130,15 @@ fn compare(row: &Row, ours: Result<String, Pass>) -> Outcome {
                 text.len()
             ))
         }
-        (Err(pass), Some(_)) => Outcome::Skipped(pass.to_string()),
-        (Err(_), None) => Outcome::Equal,
+        (Ours::Passed(why), Some(_)) => Outcome::Skipped(why),
+        (Ours::Raised(message), Some(_)) => Outcome::Different(format!("we raise: {message}")),
+        (Ours::Raised(message), None) => {
+            let reference = row.error.as_ref().map_or("", |error| error.message.as_str());
+            match message == reference {
+                true => Outcome::Equal,
+                false => Outcome::Different(sides(&message, reference)),
+            }
+        }
+        (Ours::Passed(_), None) => Outcome::Equal,
     }
 }

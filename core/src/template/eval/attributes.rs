@@ -99,6 +99,8 @@ impl<'a, 'v> Interpreter<'a, 'v> {
                 "next" | "reset" => Ok(Some(Value::Method(Rc::new((object.clone(), name.into()))))),
                 _ => Err(refuse("attributes of a cycler")),
             },
+            // What else a builtin method has is named with underscores.
+            Value::Method(method) if !matches!(method.0, Value::Loop(_) | Value::Cycler(_)) => Ok(None),
             Value::Iter(_) | Value::Joiner(_) | Value::Global(_) | Value::Method(_) => {
                 Err(refuse("attributes of a function or an iterator"))
             }

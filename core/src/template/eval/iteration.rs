@@ -56,6 +56,6 @@ fn characters<'a>(text: &Text<'a>) -> Vec<Value<'a>> {
             .filter_map(|(at, c)| text.get(at..at + c.len_utf8()))
             .map(|part| Value::Str(Text::Borrowed(part)))
             .collect(),
-        Text::Owned(text) => text.chars().map(Value::text).collect(),
+        Text::Owned(text) | Text::Markup(text) => text.chars().map(Value::text).collect(),
     }
 }

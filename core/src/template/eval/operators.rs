@@ -3,7 +3,7 @@
 use super::{BYTES_PER_STEP, Interpreter};
 use crate::template::args::Given;
 use crate::template::ast::{BinOp, CompareOp};
-use crate::template::fail::{Outcome, raise};
+use crate::template::fail::{Outcome, raise, refuse};
 use crate::template::ops;
 use crate::template::value::{Value, View, equal, order};
 
@@ -14,6 +14,9 @@ impl<'a, 'v> Interpreter<'a, 'v> {
         if op == BinOp::Mod
             && let Value::Str(format) = left
         {
+            if format.is_markup() {
+                return Err(refuse("a format marked as HTML"));
+            }
             let args = match right {
                 Value::Tuple(items) => Given { positional: items.to_vec(), keywords: Vec::new() },
                 other => Given { positional: vec![other.clone()], keywords: Vec::new() },

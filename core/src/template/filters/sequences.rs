@@ -6,7 +6,7 @@ use crate::template::ast::BinOp;
 use crate::template::eval::Interpreter;
 use crate::template::fail::{Outcome, raise, refuse};
 use crate::template::ops;
-use crate::template::value::{Dict, Text, Value, order};
+use crate::template::value::{Dict, Text, Value, equal, order};
 
 impl<'a> Interpreter<'a, '_> {
     pub(super) fn sequence_filter(
@@ -28,6 +28,9 @@ impl<'a> Interpreter<'a, '_> {
                 if matches!(value, Value::Iter(_)) {
                     return Err(raise("'generator' object is not reversible"));
                 }
+                if matches!(value, Value::Str(Text::Markup(_))) {
+                    return Err(refuse("the last character of a text marked as HTML"));
+                }
                 let last = self.collect(value)?.last().cloned();
                 Ok(last.unwrap_or_else(|| Value::undefined("No last item, sequence was empty.")))
             }
@@ -46,6 +49,7 @@ impl<'a> Interpreter<'a, '_> {
             "sort" => self.sort(value, given),
             "dictsort" => self.dictsort(value, given),
             "unique" => self.unique(value, given),
+            "groupby" => self.groupby(value, given),
             _ => self.batches(name, value, given),
         }
     }
@@ -107,6 +111,35 @@ impl<'a> Interpreter<'a, '_> {
         }
         let sorted = self.sorted(keyed, reverse.is_some_and(|reverse| reverse.is_true()))?;
         Ok(Value::list(sorted))
+    }
+
+    /// Pairs of a value of `attribute` and the items that have it, in the order of those values.
+    fn groupby(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
+        let names = ["attribute", "default", "case_sensitive"];
+        let [attribute, default, case_sensitive] = given.bind("groupby", names, 1)?;
+        if default.is_some_and(|default| !matches!(default, Value::None)) {
+            return Err(refuse("grouping with a default"));
+        }
+        let (attribute, case_sensitive) = (attribute.as_ref(), case_sensitive.as_ref());
+        let mut keyed = Vec::new();
+        for item in self.collect(value)?.iter() {
+            keyed.push((self.key_of(item, attribute, case_sensitive)?, item.clone()));
+        }
+        let mut groups: Vec<(Value<'a>, Vec<Value<'a>>)> = Vec::new();
+        for item in self.sorted(keyed, false)? {
+            let key = self.key_of(&item, attribute, case_sensitive)?;
+            match groups.last_mut() {
+                Some((known, items)) if equal(known, &key)? => items.push(item),
+                _ => groups.push((key, vec![item])),
+            }
+        }
+        let mut pairs = Vec::with_capacity(groups.len());
+        for (_, items) in groups {
+            // As the first of them has it, where the case of letters did not count.
+            let first = items.first().map_or(Ok(Value::None), |item| self.part_of(item, attribute))?;
+            pairs.push(Value::tuple(vec![first, Value::list(items)]));
+        }
+        Ok(Value::list(pairs))
     }
 
     /// `min` and `max`.

@@ -7,7 +7,7 @@ use crate::template::args::Given;
 use crate::template::eval::Interpreter;
 use crate::template::fail::{Outcome, raise, refuse};
 use crate::template::python::{self, Ends, is_space, split_lines, strip};
-use crate::template::value::{Dict, Text, Value, count_chars};
+use crate::template::value::{Dict, Text, Value, count_chars, escape};
 use crate::template::{methods, ops};
 
 impl<'a> Interpreter<'a, '_> {
@@ -33,6 +33,7 @@ impl<'a> Interpreter<'a, '_> {
             "upper" | "lower" | "capitalize" => {
                 given.bind(name, [], 0)?;
                 let text = self.soft_text(value)?;
+                unmarked(&text)?;
                 self.spend_bytes(text.as_str().len())?;
                 Ok(Value::text(match name {
                     "upper" => python::upper(text.as_str()),
@@ -48,7 +49,11 @@ impl<'a> Interpreter<'a, '_> {
             }
             "replace" => {
                 let [old, new, count] = given.bind(name, ["old", "new", "count"], 2)?;
-                let text = self.soft_text(value)?;
+                // `str` of it: a mark as HTML is lost.
+                let text = match self.soft_text(value)? {
+                    Text::Markup(text) => Text::Owned(text),
+                    text => text,
+                };
                 let old = self.soft_text(&old.unwrap_or(Value::None))?;
                 let new = self.soft_text(&new.unwrap_or(Value::None))?;
                 let count = match count {
@@ -67,8 +72,23 @@ impl<'a> Interpreter<'a, '_> {
             }
             "wordcount" => self.count_words(value, given),
             "format" => self.percent_format(value, given),
+            "safe" if !matches!(value, Value::Unknown(_)) => {
+                given.bind(name, [], 0)?;
+                Ok(Value::Str(Text::Markup(self.soft_text(value)?.as_str().into())))
+            }
+            "escape" | "e" | "forceescape" if !matches!(value, Value::Unknown(_)) => {
+                given.bind(name, [], 0)?;
+                let text = self.soft_text(value)?;
+                self.spend_bytes(text.as_str().len())?;
+                let again = name == "forceescape";
+                Ok(Value::Str(if again {
+                    Text::Markup(escape(text.as_str()).into())
+                } else {
+                    text.escaped()
+                }))
+            }
             "escape" | "e" | "forceescape" | "safe" | "striptags" | "urlize" | "xmlattr" | "urlencode"
-            | "filesizeformat" | "pprint" | "random" | "wordwrap" | "groupby" => {
+            | "filesizeformat" | "pprint" | "random" | "wordwrap" => {
                 Err(refuse("this filter, but for the last one of an output"))
             }
             _ => Err(raise(format!("No filter named {}.", crate::template::repr::quote(name)))),
@@ -101,6 +121,7 @@ impl<'a> Interpreter<'a, '_> {
     /// `format`, which is `%` with the arguments of the filter.
     fn percent_format(&mut self, value: &Value<'a>, given: Given<'a>) -> Outcome<Value<'a>> {
         let format = self.soft_text(value)?;
+        unmarked(&format)?;
         if given.keywords.is_empty() {
             return self.percent(format.as_str(), &given, None);
         }
@@ -134,6 +155,7 @@ impl<'a> Interpreter<'a, '_> {
                 }
             });
         };
+        unmarked(text)?;
         let text = text.as_str().to_owned() + "\n";
         let lines = split_lines(&text, false);
         self.spend_bytes(text.len() + lines.len() * indention.len())?;
@@ -176,6 +198,7 @@ impl<'a> Interpreter<'a, '_> {
         if count_chars(text.as_str()) as i64 <= length.saturating_add(leeway) {
             return Ok(value.clone());
         }
+        unmarked(text)?;
         let cut = ops::slice_text(text, None, Some(length - end_length), 1);
         let kept = if killwords.is_some_and(|kill| kill.is_true()) {
             cut.as_str()
@@ -184,6 +207,11 @@ impl<'a> Interpreter<'a, '_> {
         };
         Ok(Value::text([kept, end.as_str()].concat()))
     }
+}
+
+/// Refuses a text marked as HTML, where what is made of it would be marked and escaped as well.
+fn unmarked(text: &Text<'_>) -> Outcome<()> {
+    if text.is_markup() { Err(refuse("this filter of a text marked as HTML")) } else { Ok(()) }
 }
 
 /// jinja2's own `title`: letters after white space, `-`, `(`, `{`, `[` and `<` are upper case.

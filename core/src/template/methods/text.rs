@@ -13,10 +13,31 @@ use crate::template::value::{Text, Value, count_chars};
 /// The widest padding: more is not what a template means, and costs memory.
 const WIDTH_MAX: i64 = 65_536;
 
+/// Methods that make another text than a part of theirs, which `Markup` marks and escapes in its own ways.
+const MAKES_TEXT: [&str; 14] = [
+    "replace",
+    "join",
+    "upper",
+    "lower",
+    "swapcase",
+    "title",
+    "capitalize",
+    "casefold",
+    "center",
+    "ljust",
+    "rjust",
+    "zfill",
+    "format",
+    "expandtabs",
+];
+
 impl<'a> Interpreter<'a, '_> {
     pub(super) fn str_method(&mut self, this: &Text<'a>, name: &str, given: Given<'a>) -> Outcome<Value<'a>> {
         let text = this.as_str();
         self.spend_bytes(text.len())?;
+        if this.is_markup() && MAKES_TEXT.contains(&name) {
+            return Err(refuse("this method of a text marked as HTML"));
+        }
         match name {
             "strip" | "lstrip" | "rstrip" => {
                 let [chars] = given.bind(name, [""], 0)?;
@@ -237,7 +258,7 @@ fn piece<'a>(this: &Text<'a>, part: &str) -> Value<'a> {
                 _ => Value::text(part),
             }
         }
-        Text::Owned(_) => Value::text(part),
+        Text::Owned(_) | Text::Markup(_) => Value::Str(this.like(part)),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Object, PipelineError, TOKENIZER, TOKENIZER_CONFIG};
 pub(super) type Vocabulary = HashMap<String, u32>;
 
 /// Names of special tokens that every class has (`SPECIAL_TOKENS_ATTRIBUTES`), in the order in which they are added.
-const NAMES: [&str; 7] =
+pub(super) const NAMES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// One added token.

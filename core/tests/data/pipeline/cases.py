@@ -101,6 +101,12 @@ CASES = [
     ("gemma3", "spm", {"tokenizer_class": "GemmaTokenizerFast", "unk_token": "<unk>", "pad_token": None, "mask_token": None}, {"model_type": "gemma3"}),
     ("generic class, gemma", "spm", {"tokenizer_class": "PreTrainedTokenizerFast", **SPM}, {"model_type": "gemma3_text"}),
     ("internlm2", "spm", {"tokenizer_class": "InternLM2Tokenizer", "auto_map": {"AutoTokenizer": ["a.B", None]}, **SPM}, {"model_type": "internlm2"}),
+    ("map", "bytes", {"tokenizer_class": "PreTrainedTokenizerFast"}, {"model_type": "llama"}, {"special_tokens_map.json": {"bos_token": "<|im_start|>", "eos_token": {"content": "<|im_end|>", "lstrip": True, "normalized": False, "rstrip": False, "single_word": False}, "additional_special_tokens": ["<e1>", "cat"]}}),
+    ("map over settings", "bytes", {"tokenizer_class": "Qwen2Tokenizer", **QWEN, "additional_special_tokens": ["<e1>"]}, {"model_type": "qwen2"}, {"special_tokens_map.json": {"eos_token": "<|endoftext|>", "additional_special_tokens": ["cat"], "image_token": "<img>"}}),
+    ("map with extra list", "bytes", {"tokenizer_class": "PreTrainedTokenizerFast", "extra_special_tokens": ["<e1>"]}, {"model_type": "llama"}, {"special_tokens_map.json": {"extra_special_tokens": ["<e1>", "dog"]}}),
+    ("map beside a decoder", "bytes", {"tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": added(421, "<|im_start|>")}, {"model_type": "llama"}, {"special_tokens_map.json": {"bos_token": "<never>"}, "added_tokens.json": {"<never>": 424}}),
+    ("added tokens", "bytes", {"tokenizer_class": "Qwen2Tokenizer", **QWEN, "pad_token": "<new>"}, {"model_type": "qwen2"}, {"added_tokens.json": {"<new>": 425, "<img>": 426, "<tool>": 424}}),
+    ("llama, map and added tokens", "spm", {"tokenizer_class": "LlamaTokenizer", **SPM}, {"model_type": "llama"}, {"special_tokens_map.json": {"pad_token": {"content": "<pad>", "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}}, "added_tokens.json": {"<pad>": 460, "<|user|>": 461}}),
     ("bloom", "bytes", {"tokenizer_class": "BloomTokenizerFast", **QWEN}, {"model_type": "bloom"}),
 ]
 TEXTS = [
@@ -118,20 +124,23 @@ def main():
         for name, write in [("bytes", byte_level), ("spm", sentencepiece)]:
             write(work / "tokenizer.json")
             files[name] = json.loads((work / "tokenizer.json").read_text())
-        for number, (name, file, settings, config) in enumerate(CASES):
+        for number, (name, file, settings, config, *older) in enumerate(CASES):
             place = work / str(number)
             place.mkdir()
             (place / "tokenizer.json").write_text(json.dumps(files[file], ensure_ascii=False))
             (place / "config.json").write_text(json.dumps(config))
             if settings is not None:
                 (place / "tokenizer_config.json").write_text(json.dumps(settings, ensure_ascii=False))
+            for older_name, value in (older[0] if older else {}).items():
+                (place / older_name).write_text(json.dumps(value))
             tokenizer = get_tokenizer(str(place))
             ids = lambda text, special: tokenizer.encode(text, add_special_tokens=special)
             plain = [ids(text, False) for text in TEXTS]
-            cases.append({
+            case = {
                 "name": name, "tokenizer": file, "tokenizer_config": settings, "config": config,
                 "special_tokens": tokenizer.special_tokens_map, "ids": plain, "bos": ids("a", True),
-            })
+            }
+            cases.append(case | {"older": older[0]} if older else case)
     out = {"files": files, "texts": TEXTS, "cases": cases}
     text = json.dumps(out, ensure_ascii=False, separators=(",", ":"))
     # A line per case.
