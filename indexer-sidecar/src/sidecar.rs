@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use warmpath_proto::v1::INDEXER_SERVICE;
@@ -30,7 +30,7 @@ use crate::listeners::Listeners;
 use crate::logs::beat;
 use crate::metrics::{Metrics, Reloaded};
 use crate::pick::prompt::Prompts;
-use crate::pick::serve::{self, PickListeners};
+use crate::pick::serve::{self, PickListeners, PickServices};
 use crate::pick::{Picker, message_bytes_max};
 use crate::reload::{Reload, Rules};
 use crate::state::StateHandle;
@@ -38,9 +38,6 @@ use crate::state::StateHandle;
 /// How long requests in flight may take once the process is told to end. Picks take far under a millisecond; only a
 /// connection that does not read its answer lasts longer.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Picks in flight on one connection. Envoy opens another connection beyond it.
-const STREAMS_MAX: u32 = 1024;
 
 /// A configuration whose models are loaded.
 #[derive(Debug)]
@@ -150,19 +147,11 @@ async fn start_servers(
     reporter.set_service_status(INDEXER_SERVICE, ServingStatus::Serving).await;
     let body_bytes_max = usize::try_from(config.prompts.body_bytes_max.as_u64()).unwrap_or(usize::MAX);
     let message_bytes_max = message_bytes_max(config.pick.keys_max, body_bytes_max);
-    let service = IndexerServer::new(picker.clone()).max_decoding_message_size(message_bytes_max);
-    let router = || {
-        Server::builder()
-            .max_concurrent_streams(STREAMS_MAX)
-            .add_service(health.clone())
-            .add_service(service.clone())
-    };
-    let picks = PickListeners {
-        unix: listeners.pick_unix.map(|socket| (socket, router())),
-        tcp: listeners.pick_tcp.map(|listener| (listener, router())),
-    };
+    let picks = IndexerServer::new(picker.clone()).max_decoding_message_size(message_bytes_max);
+    let services = PickServices { picks, rest: Routes::new(health) };
+    let picks = PickListeners { unix: listeners.pick_unix, tcp: listeners.pick_tcp };
     let stop = shutdown.clone();
-    tasks.spawn_blocking(move || serve::block_on(picks, &stop));
+    tasks.spawn_blocking(move || serve::block_on(picks, &services, &stop));
     tasks.spawn(serve_http(listeners.assets, assets::router(state.clone()), shutdown.clone()));
     tasks.spawn(serve_http(listeners.admin, admin::router(admin), shutdown.clone()));
     Health { reporter }
