@@ -43,6 +43,8 @@ pub(crate) struct MockHost {
     pub(crate) response: RefCell<BTreeMap<String, Vec<u8>>>,
     /// What the body callback shows.
     pub(crate) body: RefCell<Vec<u8>>,
+    /// Time that passes when the body is read: its keys take long.
+    pub(crate) body_takes: Cell<Duration>,
     pub(crate) resumed: Cell<usize>,
     pub(crate) state: RefCell<BTreeMap<String, String>>,
     pub(crate) upstream: RefCell<Option<Vec<u8>>>,
@@ -189,6 +191,7 @@ impl Host for MockHost {
     fn request_body(&self, bytes: usize) -> HostResult<Vec<u8>> {
         self.check("request_body")?;
         assert!(bytes > 0, "the SDK gives no buffer for nothing");
+        self.advance(self.body_takes.get());
         Ok(first(&self.body.borrow(), bytes))
     }
 

@@ -197,7 +197,7 @@ impl Stream {
 
     /// The sidecar's answer, or the failure of the callout: `status` is the gRPC status, `bytes` the message's length.
     pub fn on_pick_answer(&mut self, host: &dyn Host, token: u32, status: u32, bytes: usize) {
-        let Phase::Asking { token: expected, hold, keys, asked, body_end } = self.phase else {
+        let Phase::Asking { token: expected, hold, keys, asked, .. } = self.phase else {
             self.wrong_phase(host, "pick answer");
             return;
         };
@@ -207,7 +207,7 @@ impl Stream {
         };
         self.vm.record_since(host, Histogram::CalloutUs, asked);
         let answer = self
-            .judge_callout(host, &config, status, body_end)
+            .judge_callout(host, &config, status, asked)
             .and_then(|()| self.read_answer(host, bytes))
             .and_then(|answer| self.steer(host, hold, &answer).map(|()| answer));
         match answer {

@@ -17,7 +17,7 @@ use crate::pick::{self, Answer, Question};
 /// gRPC status DEADLINE_EXCEEDED.
 const DEADLINE_EXCEEDED: u32 = 4;
 /// A failed callout counts as timed out from this share of `callout_timeout` on. Not from the whole: Envoy starts the
-/// timer at the time at which its event loop woke up, before the keys were made, so it fires early by that much.
+/// timer at the time at which its event loop woke up, and something may have been done before the body's end came.
 const TIMED_OUT_SHARE: f64 = 0.75;
 
 /// A callout that is ready to be sent.
@@ -49,7 +49,9 @@ impl Stream {
         let asking = self.question(host, &config, api, &body, hold == Hold::Nothing)?;
         self.vm.record_stall(host, Histogram::KeysUs, body_end);
         let asked = host.now();
-        let token = self.send(host, &config, &asking)?;
+        // Envoy's clock stands still while the keys are made: without them, a long prompt would leave the sidecar less.
+        let timeout = config.callout_timeout + asked.saturating_sub(body_end);
+        let token = self.send(host, &config, &asking, timeout)?;
         Ok(Phase::Asking { token, hold, keys: asking.keys, asked, body_end })
     }
 
@@ -103,7 +105,13 @@ impl Stream {
         Ok(Asking { method: pick::PICK_METHOD, message, keys: prompt.keys.len().min(config.keys_max) })
     }
 
-    fn send(&self, host: &dyn Host, config: &Config, asking: &Asking) -> Result<u32, Reason> {
+    fn send(
+        &self,
+        host: &dyn Host,
+        config: &Config,
+        asking: &Asking,
+        timeout: Duration,
+    ) -> Result<u32, Reason> {
         let service = pick::grpc_service(&config.pick_cluster).ok_or(Reason::ConfigError)?;
         let metadata = [("x-request-id", &self.trace.request_id), ("traceparent", &self.trace.traceparent)];
         let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
@@ -112,7 +120,7 @@ impl Stream {
             method: asking.method,
             metadata: metadata.map(|(name, value)| (name, value.as_slice())).collect(),
             message: &asking.message,
-            timeout: config.callout_timeout,
+            timeout,
         };
         // Refused by Envoy: no such cluster, no endpoint, or its circuit breaker is full. No answer will come.
         host.grpc_call(&call).map_err(|error| {
@@ -128,7 +136,7 @@ impl Stream {
         host: &dyn Host,
         config: &Config,
         status: u32,
-        body_end: Duration,
+        asked: Duration,
     ) -> Result<(), Reason> {
         let mut breaker = self.vm.breaker.borrow_mut();
         let now = host.now();
@@ -136,7 +144,7 @@ impl Stream {
             breaker.answered();
             return Ok(());
         }
-        let waited = now.saturating_sub(body_end);
+        let waited = now.saturating_sub(asked);
         if status == DEADLINE_EXCEEDED || waited >= config.callout_timeout.mul_f64(TIMED_OUT_SHARE) {
             if breaker.timed_out(&config.breaker, now) {
                 log::warn!("the sidecar does not answer; it is not asked for {:?}", config.breaker.open_for);

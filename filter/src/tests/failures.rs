@@ -169,6 +169,17 @@ fn a_failed_callout_passes_and_is_named_by_the_time_it_took() {
     }
 }
 
+/// Envoy starts a call's timer at the time at which its event loop woke up: before the keys were made.
+#[test]
+fn keys_that_take_long_leave_the_sidecar_its_time() {
+    let (host, _, mut stream) = ready(HEADER);
+    host.body_takes.set(Duration::from_millis(40));
+    send(&host, &mut stream, BODY);
+    assert_eq!(host.last_grpc().timeout, Duration::from_millis(90));
+    fail_callout(&host, &mut stream, 14, Duration::from_millis(37));
+    passed(&host, "callout_error", 1);
+}
+
 #[test]
 fn an_answer_of_no_use_passes() {
     let cases = [
