@@ -54,6 +54,8 @@ struct Run {
     connected: bool,
     reconnect_at: Duration,
     held_back: Option<Frame>,
+    /// Frames that are still lost with the last one.
+    losing: u32,
     /// Replies under way, and whether the replay fails after them.
     replies: VecDeque<Reply>,
     /// Numbers that arrived on the live connection that is up.
@@ -95,6 +97,7 @@ impl Run {
             connected: false,
             reconnect_at: Duration::ZERO,
             held_back: None,
+            losing: 0,
             replies: VecDeque::new(),
             delivered: HashSet::new(),
             purged: Purged::default(),
@@ -167,7 +170,13 @@ impl Run {
     }
 
     fn deliver(&mut self, frame: Frame) {
-        if !self.connected || self.happens(Fault::Loss, 5) {
+        if !self.connected || self.losing > 0 {
+            self.losing = self.losing.saturating_sub(1);
+            return;
+        }
+        if self.happens(Fault::Loss, 5) {
+            // A replay of one batch has no room for a hole.
+            self.losing = if self.fault == Fault::ReplayHoles { self.random.u32(..6) } else { 0 };
             return;
         }
         if self.held_back.is_none() && self.happens(Fault::Reorder, 10) {

@@ -64,14 +64,15 @@ impl Words {
         true
     }
 
-    /// Keeps the ids of a word, unless they are none or too many.
+    /// Keeps the ids of a word, unless they are none, too many, or larger than ids are: an asset that is not what its
+    /// checksum says has them.
     pub(super) fn insert(&mut self, key: Key, word: &[u32]) {
-        if !(1..=WORD_IDS_MAX).contains(&word.len()) {
+        if !(1..=WORD_IDS_MAX).contains(&word.len()) || word.iter().any(|id| *id > ID_MASK) {
             return;
         }
         let mut ids = [0; WORD_IDS_MAX];
         for (entry, id) in ids.iter_mut().zip(word) {
-            *entry = *id & ID_MASK;
+            *entry = *id;
         }
         let [first, ..] = &mut ids;
         *first |= (word.len() as u32) << COUNT_SHIFT;
