@@ -129,7 +129,7 @@ async fn pod(model: &str, block_tokens: u32, shelf: &Shelf) -> Result<Endpoint> 
         work(rank, waiting).await;
         drop(hung);
     });
-    Ok(Endpoint { address, model: model.to_owned(), events, replay })
+    Ok(Endpoint { address, model: model.to_owned(), events, replay, ranks: 1 })
 }
 
 type Waiting = mpsc::Sender<Arc<[u32]>>;
