@@ -1,8 +1,9 @@
 //! A simulated pod, and what the sidecar has to know of any pod.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -86,6 +87,17 @@ pub struct Pod {
     options: PodOptions,
 }
 
+/// A loopback address for one pod, where the system has many: while the pod is killed, nobody else gets its ports.
+fn own_address() -> Ipv4Addr {
+    static PODS: AtomicU8 = AtomicU8::new(0);
+    if cfg!(not(target_os = "linux")) {
+        return Ipv4Addr::LOCALHOST;
+    }
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    // From 2 to 254.
+    Ipv4Addr::new(127, high, low, 2 + PODS.fetch_add(1, Ordering::Relaxed) % 253)
+}
+
 impl Pod {
     /// Start a pod on free ports.
     ///
@@ -98,9 +110,9 @@ impl Pod {
         options: &PodOptions,
         directory: &Path,
     ) -> Result<Self> {
-        let any = "127.0.0.1:0";
+        let any = format!("{}:0", own_address());
         let (process, [listen, events, replay]) =
-            spawn(simulator, name, model, options, directory, [any, any, any]).await?;
+            spawn(simulator, name, model, options, directory, [&any, &any, &any]).await?;
         let address = listen.parse().with_context(|| format!("{name} listens on {listen:?}"))?;
         let (model_name, ranks) = (model.name.clone(), options.ranks);
         let endpoint = Endpoint { address, model: model_name, events, replay: Some(replay.clone()), ranks };

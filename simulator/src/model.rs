@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 use hashbrown::HashMap;
 use serde_json::Value;
-use warmpath_core::definition::ModelDefinition;
+use warmpath_core::definition::{ModelDefinition, vocab_size};
 use warmpath_core::model::Model;
 use warmpath_core::pass::{Pass, PassReason};
 use warmpath_core::request::{self, Api, Prompt, Request};
@@ -59,11 +59,12 @@ impl PodModel {
         };
         let optional = |path: &Option<PathBuf>| path.as_ref().map(read).transpose();
         let settings = optional(&config.tokenizer_config)?;
+        let of_model = optional(&config.config)?;
         let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
         let pipeline = pipeline::effective(&pipeline::Files {
             tokenizer: read(&config.tokenizer)?.as_bytes(),
             tokenizer_config: bytes(&settings).as_deref(),
-            config: bytes(&optional(&config.config)?).as_deref(),
+            config: bytes(&of_model).as_deref(),
             ..pipeline::Files::default()
         })
         .with_context(|| format!("the files of {}", config.tokenizer.display()))?;
@@ -74,7 +75,9 @@ impl PodModel {
                 settings["chat_template"].as_str().map(str::to_owned)
             }),
         };
-        let definition = definition(&config, pipeline.special_tokens);
+        let mut definition = definition(&config, pipeline.special_tokens);
+        let of_model: Option<Value> = of_model.and_then(|text| serde_json::from_str(&text).ok());
+        definition.vocab_size = of_model.as_ref().and_then(vocab_size);
         let hf = HfTokenizer::from_json(&pipeline.tokenizer_json)
             .map_err(|message| anyhow::anyhow!("{}: {message}", config.tokenizer.display()))?;
         let model =

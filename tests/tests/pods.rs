@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{BLOCK, access_log, complete, completion, events_arrive, eventually, ids, scores, start};
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 use warmpath_harness::load::{Job, Sample, closed_loop};
 use warmpath_harness::{PodOptions, Stack, StackBuilder, Steer};
 
@@ -179,7 +180,10 @@ fn move_first_host(config: &mut Value, port: u16) {
 
 /// Events say that the first pod has the prompt, but it does not take connections: the next listed one answers.
 async fn an_unreachable_pod_is_passed_over(steer: Steer) {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound, so that nobody else gets the port, but not listening.
+    let bound = TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = bound.local_addr().unwrap();
     let change = |builder: StackBuilder| {
         builder.edit_envoy(move |config| {
             move_first_host(config, closed.port());
@@ -206,6 +210,7 @@ async fn an_unreachable_pod_is_passed_over(steer: Steer) {
     let outcome = complete(&stack, &ids(0, 4)).await;
     assert_eq!((outcome.endpoint(), outcome.matched()), (unreachable.as_str(), (4, 4)));
     assert_eq!(outcome.pod(), stack.pods[1].address().to_string());
+    drop(bound);
 }
 
 in_both_wirings! {
