@@ -7,7 +7,7 @@ mod common;
 use std::io::Write;
 
 use bytes::Bytes;
-use common::{Outcome, complete, completion, ids, metrics, nothing_held, passes, send, start};
+use common::{Outcome, complete, completion, ids, metrics, passes, send, start, still_steers};
 use flate2::{Compression, write::GzEncoder};
 use hyper::Method;
 use serde_json::{Value, json};
@@ -61,16 +61,6 @@ async fn passed(stack: &Stack, path: &str, encoding: &str, body: Body, reason: &
     outcome.pod();
     assert!(outcome.response.status.as_u16() < 500, "{reason}: {}", outcome.response.status);
     outcome
-}
-
-/// The VM that the stack began with is alive and steers.
-async fn still_steers(stack: &Stack) {
-    assert_eq!(complete(stack, &ids(999, 2)).await.reason(), "steered");
-    nothing_held(stack).await;
-    let metrics = metrics(stack).await;
-    // A new VM would have loaded the model again.
-    assert_eq!(metrics.sum("warmpath_asset_loads"), 2.0);
-    assert_eq!(metrics.sum("warmpath_wrong_phase") + metrics.sum("warmpath_host_errors"), 0.0);
 }
 
 async fn what_cannot_be_keyed_passes(steer: Steer) {

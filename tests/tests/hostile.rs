@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Outcome, ask, complete, ids, metrics, nothing_held, passes, send, start};
+use common::{Outcome, ask, complete, ids, metrics, nothing_held, passes, send, start, still_steers};
 use serde_json::json;
 use warmpath_harness::client::whole;
 use warmpath_harness::{ModelFiles, Stack, Steer};
@@ -13,15 +13,6 @@ const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
 /// Bytes of a hostile text.
 const BYTES: usize = 64 << 10;
-
-/// The VM that the stack began with is alive and steers: a new one would have loaded the model again.
-async fn still_steers(stack: &Stack) {
-    assert_eq!(complete(stack, &ids(999, 2)).await.reason(), "steered");
-    nothing_held(stack).await;
-    let metrics = metrics(stack).await;
-    assert_eq!(metrics.sum("warmpath_asset_loads"), 2.0);
-    assert_eq!(metrics.sum("warmpath_wrong_phase") + metrics.sum("warmpath_host_errors"), 0.0);
-}
 
 async fn post(stack: &Stack, path: &str, body: impl Into<String>) -> Outcome {
     let client = stack.client();

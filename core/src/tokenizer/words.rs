@@ -83,3 +83,22 @@ impl Words {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ID_MASK, Key, Words};
+
+    #[test]
+    fn what_does_not_fit_is_not_kept() {
+        let mut words = Words::new(4, 1);
+        let key = Key::at(b"ab", 0, 2);
+        for ids in [&[][..], &[ID_MASK + 1], &[1, u32::MAX], &[1; 5]] {
+            words.insert(key, ids);
+            assert!(!words.append(key, &mut Vec::new()), "{ids:?}");
+        }
+        words.insert(key, &[ID_MASK, 7]);
+        let mut found = Vec::new();
+        assert!(words.append(key, &mut found));
+        assert_eq!(found, [ID_MASK, 7]);
+    }
+}

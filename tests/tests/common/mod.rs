@@ -179,6 +179,16 @@ pub async fn nothing_held(stack: &Stack) {
     .await;
 }
 
+/// The VM that the stack began with is alive and steers.
+pub async fn still_steers(stack: &Stack) {
+    assert_eq!(complete(stack, &ids(999, 2)).await.reason(), "steered");
+    nothing_held(stack).await;
+    let metrics = metrics(stack).await;
+    // A new VM would have loaded the model again.
+    assert_eq!(metrics.sum("warmpath_asset_loads"), 2.0);
+    assert_eq!(metrics.sum("warmpath_wrong_phase") + metrics.sum("warmpath_host_errors"), 0.0);
+}
+
 /// Waits until the sidecar has taken in everything that the pods have published. Not for pods that were restarted.
 pub async fn events_arrive(stack: &Stack) {
     let mut published = 0.0;
