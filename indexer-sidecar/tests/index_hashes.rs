@@ -106,7 +106,7 @@ proptest! {
     }
 }
 
-/// Through many pages and back, with the bytes in bounds all the way.
+/// Through many sizes and back, with the bytes in bounds all the way.
 #[test]
 fn a_large_table_grows_and_shrinks() {
     let blocks = blocks();
@@ -115,10 +115,9 @@ fn a_large_table_grows_and_shrinks() {
     let (mut twin, mut hashes) = (HashMap::new(), Hashes::new());
     for (at, hash) in hashes_of.iter().enumerate() {
         apply(&mut twin, &mut hashes, &blocks, &Op::Store { hash: *hash, block: at % 3 });
-        // One page may just have grown; many hardly ever have at the same time.
-        let per_entry = hashes.bytes() as f64 / hashes.len() as f64;
-        let most = if at < 30_000 { 25.0 } else { 22.7 };
-        assert!(at < 1_000 || per_entry < most, "{per_entry} bytes per entry at {at}");
+        // The index may just have grown, and a chunk of the log is to spare.
+        let per_entry = hashes.bytes().saturating_sub(3_584) as f64 / hashes.len() as f64;
+        assert!(at < 1_000 || per_entry < 22.4, "{per_entry} bytes per entry at {at}");
     }
     assert_eq!(&hashes.iter().collect::<HashMap<_, _>>(), &twin);
     for (at, hash) in hashes_of.iter().enumerate() {
@@ -130,7 +129,7 @@ fn a_large_table_grows_and_shrinks() {
     assert_eq!((hashes.len(), hashes.bytes()), (0, 0));
 }
 
-/// Entries come and go at random while pages are as full as they get, so that many lie beyond the bucket that is theirs.
+/// Entries come and go at random while the table is as full as it gets, so that many lie beyond the bucket that is theirs.
 #[test]
 fn a_full_table_keeps_what_others_leave_behind() {
     let blocks = blocks();

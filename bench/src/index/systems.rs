@@ -54,13 +54,13 @@ impl Ours {
                         None => return,
                     },
                 };
+                self.hashes.clear();
+                self.hashes.extend(blocks.iter().map(engine));
+                self.hashes.iter().take(AHEAD).for_each(|hash| hashes.touch(*hash));
                 self.keys.clear();
                 self.keys.extend(blocks.iter().map(|block| block.key));
                 self.placed.clear();
                 self.chains.credit(*holder, parent, &self.keys, &mut self.placed);
-                self.hashes.clear();
-                self.hashes.extend(blocks.iter().map(engine));
-                self.hashes.iter().take(AHEAD).for_each(|hash| hashes.touch(*hash));
                 for (at, (hash, (place, _))) in self.hashes.iter().zip(&self.placed).enumerate() {
                     if let Some(ahead) = self.hashes.get(at + AHEAD) {
                         hashes.touch(*ahead);

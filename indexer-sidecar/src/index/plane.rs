@@ -202,6 +202,8 @@ impl Plane {
         parent: Option<BlockRef>,
         keys: &[BlockKey],
     ) -> usize {
+        // Memory answers while the chains are written.
+        hashes.iter().take(AHEAD).for_each(|hash| self.touch(*hash));
         let mut blocks = Vec::with_capacity(keys.len());
         chains.credit(self.credit.holder, parent, keys, &mut blocks);
         let ratio = self.ratio as usize;
@@ -212,7 +214,6 @@ impl Plane {
             }
         }
         let taken = blocks.len() / ratio;
-        hashes.iter().take(taken.min(AHEAD)).for_each(|hash| self.touch(*hash));
         for (at, (hash, blocks)) in hashes.iter().zip(whole).enumerate() {
             if let Some(ahead) = hashes[..taken].get(at + AHEAD) {
                 self.touch(*ahead);

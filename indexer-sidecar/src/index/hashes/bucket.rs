@@ -1,22 +1,17 @@
-//! One cache line of a page's index: up to 16 numbers, a tag above a position each.
+//! One cache line of the index: up to 15 numbers, a tag beside a position each, and how many lie elsewhere.
 
 use wide::u32x4;
 
 /// Numbers of one bucket.
-pub(super) const SLOTS: usize = 16;
-/// Bits of a position, the low ones of a number; the tag is above.
-pub(super) const POSITION_BITS: u32 = 13;
-/// Bits of a tag.
-pub(super) const TAG_BITS: u32 = u32::BITS - POSITION_BITS;
-/// One above the highest position: the last belongs to [`VACANT`].
-pub(super) const POSITIONS: usize = (1 << POSITION_BITS) - 1;
-/// No number; behind it in its bucket are no others.
-const VACANT: u32 = u32::MAX;
+pub(super) const SLOTS: usize = 15;
+/// Bits of the first word that count the numbers in it; those above count what lies elsewhere.
+const LEN_BITS: u32 = 4;
+const LEN_MASK: u32 = (1 << LEN_BITS) - 1;
 
-/// See the module.
+/// First the counts, then the numbers.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct Bucket([u32; SLOTS]);
+pub(super) struct Bucket([u32; SLOTS + 1]);
 
 /// Slots of a bucket as bits.
 #[derive(Clone, Copy)]
@@ -24,67 +19,70 @@ pub(super) struct Slots(u32);
 
 impl Bucket {
     /// Without numbers.
-    pub(super) const NEW: Self = Self([VACANT; SLOTS]);
+    pub(super) const NEW: Self = Self([0; SLOTS + 1]);
 
-    /// The slots with this tag, and the first vacant one ([`SLOTS`]: none).
+    /// The slots whose number has this `tag` in the bits of `tags`.
     #[inline]
-    pub(super) fn search(&self, tag: u32) -> (Slots, usize) {
-        let (tag, none) = (u32x4::splat(tag), u32x4::splat(VACANT));
-        let [a, b, c, d] = self.fours();
-        let bits = |a: u32x4, b: u32x4, c: u32x4, d: u32x4| {
-            a.to_bitmask() | b.to_bitmask() << 4 | c.to_bitmask() << 8 | d.to_bitmask() << 12
-        };
-        let is = |four: u32x4| (four >> POSITION_BITS).simd_eq(tag);
-        let tagged = bits(is(a), is(b), is(c), is(d));
-        let vacant = bits(a.simd_eq(none), b.simd_eq(none), c.simd_eq(none), d.simd_eq(none));
-        (Slots(tagged & !vacant), (vacant | 1 << SLOTS).trailing_zeros() as usize)
+    pub(super) fn search(&self, tag: u32, tags: u32) -> Slots {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
+        let fours = [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]];
+        let (tag, tags) = (u32x4::splat(tag & tags), u32x4::splat(tags));
+        let [a, b, c, d] = fours.map(|four| (u32x4::new(four) & tags).simd_eq(tag).to_bitmask());
+        let alike = (a | b << 4 | c << 8 | d << 12) >> 1;
+        Slots(alike & ((1 << self.len()) - 1))
     }
 
     /// Numbers in it.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.search(0).1
-    }
-
-    #[inline]
-    fn fours(&self) -> [u32x4; 4] {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.0;
-        [
-            u32x4::new([a, b, c, d]),
-            u32x4::new([e, f, g, h]),
-            u32x4::new([i, j, k, l]),
-            u32x4::new([m, n, o, p]),
-        ]
+        (self.0[0] & LEN_MASK) as usize
     }
 
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.0[SLOTS - 1] != VACANT
+        self.len() == SLOTS
+    }
+
+    /// How many numbers went past it because it was full: if any, a search goes on in the next bucket.
+    #[inline]
+    pub(super) fn passed(&self) -> u32 {
+        self.0[0] >> LEN_BITS
+    }
+
+    /// Another number went past it.
+    pub(super) fn pass(&mut self) {
+        self.0[0] += 1 << LEN_BITS;
+    }
+
+    /// One that went past it is gone.
+    pub(super) fn unpass(&mut self) {
+        self.0[0] -= 1 << LEN_BITS;
     }
 
     /// The number in a slot.
     #[inline]
     pub(super) fn at(&self, slot: usize) -> u32 {
-        self.0[slot]
+        self.0[slot + 1]
     }
 
-    /// Sets the number in a slot: one that is in use, or the first vacant one.
+    /// Sets the number in a slot that is in use.
     #[inline]
     pub(super) fn set(&mut self, slot: usize, number: u32) {
-        self.0[slot] = number;
+        self.0[slot + 1] = number;
+    }
+
+    /// Adds a number. It must not be full.
+    #[inline]
+    pub(super) fn push(&mut self, number: u32) {
+        self.set(self.len(), number);
+        self.0[0] += 1;
     }
 
     /// Takes a number out; the last one takes its slot.
     pub(super) fn remove(&mut self, slot: usize) {
         let last = self.len() - 1;
-        self.0[slot] = self.0[last];
-        self.0[last] = VACANT;
-    }
-
-    /// Its numbers.
-    #[inline]
-    pub(super) fn numbers(&self) -> &[u32] {
-        &self.0[..self.len()]
+        self.set(slot, self.at(last));
+        self.0[0] -= 1;
     }
 }
 
