@@ -5,12 +5,14 @@
 
 mod added;
 pub(crate) mod asset;
+mod automata;
 #[cfg(feature = "hf-tokenizers")]
 pub mod check;
 mod classes;
 mod compile;
 mod cut;
 mod encoder;
+mod expressions;
 mod folds;
 #[cfg(feature = "hf-tokenizers")]
 mod hf;

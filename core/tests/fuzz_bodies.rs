@@ -228,13 +228,14 @@ fn any_asset_is_refused_or_harmless() {
         include_bytes!("data/golden/tokenizers/llama3.json"),
         include_bytes!("data/golden/tokenizers/deepseek.json"),
         include_bytes!("data/golden/tokenizers/mistral_v1.json"),
+        include_bytes!("data/tokenizers/falcon.json"),
     ]
     .map(|json| compile(json).unwrap())
     .to_vec();
     // Few changes leave most of the asset as it is; the last 64 bytes are text.
     let input = (any::<u8>(), prop::collection::vec(any::<u8>(), 64..100))
         .prop_map(|(kind, rest)| [vec![kind], rest].concat());
-    proptest!(ProptestConfig::with_cases(400), |(of in 0..4_usize, input in input)| {
+    proptest!(ProptestConfig::with_cases(400), |(of in 0..5_usize, input in input)| {
         fuzz::tokenizer_asset(&valid[of], &input);
     });
 }

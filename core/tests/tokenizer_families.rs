@@ -29,7 +29,7 @@ fn every_family_equals_the_reference() {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect();
     files.sort();
-    assert!(files.len() >= 25, "{} files", files.len());
+    assert!(files.len() >= 30, "{} files", files.len());
     let mut failed = Vec::new();
     for file in files {
         if let Some(difference) = differences(&std::fs::read(&file).unwrap(), 7) {

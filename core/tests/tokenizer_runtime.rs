@@ -18,10 +18,13 @@ macro_rules! family {
 }
 
 /// One file of each way to cut text and to put something in front of it.
-const FAMILIES: [&[u8]; 9] = [
+const FAMILIES: [&[u8]; 12] = [
     family!("qwen"),
     family!("o200k"),
     family!("deepseek"),
+    family!("deepseek_coder"),
+    family!("kimi"),
+    family!("falcon"),
     family!("gpt2_prefix"),
     family!("nfd_lower"),
     family!("llama2_normalized"),
@@ -134,8 +137,8 @@ fn damaged_assets_are_refused() {
     let mut newer = asset.clone();
     newer[8] += 1;
     let Err(error) = Runtime::load(newer) else { panic!("a newer version was taken") };
-    assert_eq!(error, AssetError::Version { found: 3 });
-    assert!(error.to_string().contains("version 3, this build reads version 2"), "{error}");
+    assert_eq!(error, AssetError::Version { found: 4 });
+    assert!(error.to_string().contains("version 4, this build reads version 3"), "{error}");
     for length in (0..asset.len()).step_by(1009).chain(0..120) {
         assert!(Runtime::load(asset[..length].to_vec()).is_err(), "{length} bytes");
     }
@@ -152,7 +155,7 @@ fn damaged_assets_are_refused() {
 fn hostile_assets_do_no_harm() {
     let text = "<|im_start|>It's a Test\u{301}, \u{4e2d}\u{6587} 123\n\n  x\u{fb01} <|im_end|>".repeat(3);
     let mut taken = 0;
-    for json in [family!("qwen"), family!("llama2_normalized"), family!("deepseek")] {
+    for json in [family!("qwen"), family!("llama2_normalized"), family!("deepseek"), family!("falcon")] {
         let asset = compile(json).unwrap();
         let mut random = 1_u64;
         for round in 0..1500_usize {
@@ -209,8 +212,22 @@ fn what_is_not_known_is_named() {
     let regex = |file: &mut Value, regex: &str| {
         file["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = json!(regex);
     };
-    unsupported(&|file| regex(file, r"\p{L}+|\p{N}"), r"\\p{L}+|\\p{N}");
-    unsupported(&|file| regex(file, "[a-z]+"), "[a-z]+");
+    for refused in [
+        r"\w+",
+        "^a",
+        r"\p{L}++|a",
+        r"a{2}?|b",
+        r"(?i)a",
+        r"(?<=a)b",
+        r"a(?=bc)",
+        r"(?:ab)+(?!c)",
+        r"[a-z--b]",
+        r"(a)\1",
+        "x*",
+        r"a(?!b)c",
+    ] {
+        unsupported(&|file| regex(file, refused), &format!("expression {refused:?}"));
+    }
     unsupported(
         &|file| file["pre_tokenizer"]["pretokenizers"][0]["behavior"] = json!("MergedWithNext"),
         "MergedWithNext",

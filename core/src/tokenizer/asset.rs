@@ -13,11 +13,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: [u8; 8] = *b"warmtok\0";
 /// Version of the format: an asset of another one is refused, and made again from its `tokenizer.json`.
-pub const ASSET_VERSION: u32 = 2;
+pub const ASSET_VERSION: u32 = 3;
 /// A vocabulary of 2 million tokens makes less; a length beyond it would not fit the offsets on their way.
 pub const ASSET_BYTES_MAX: usize = 256 << 20;
 
-const SECTIONS: usize = 11;
+const SECTIONS: usize = 14;
 const CHECKED_FROM: usize = 24;
 const HEADER_BYTES: usize = CHECKED_FROM + 8 * SECTIONS;
 
@@ -65,6 +65,12 @@ pub(super) enum Section {
     FoldBlocks,
     /// Folds: blocks.
     FoldEntries,
+    /// Atoms of characters: block numbers.
+    AtomBlocks,
+    /// Atoms of characters: blocks.
+    AtomEntries,
+    /// Atoms of bytes.
+    AtomBytes,
 }
 
 /// An asset whose header holds.

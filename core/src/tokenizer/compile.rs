@@ -4,6 +4,10 @@
 //! the error. What it takes a file to mean is what the crate `tokenizers` 0.23 does with it, oddities included.
 
 mod added;
+mod alternatives;
+mod atoms;
+mod automata;
+mod cuts;
 mod expression;
 mod file;
 mod model;
@@ -14,9 +18,9 @@ mod unicode;
 
 use super::asset;
 use super::classes::Classes;
-use super::cut::Cuts;
-use super::meta::{Meta, Step};
+use super::meta::Meta;
 use super::rules::{Main, Rules};
+use automata::Automata;
 use file::File;
 
 /// Why a `tokenizer.json` has no asset.
@@ -57,7 +61,7 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, CompileError> {
     let meta = Meta {
         vocab_size: added.vocab_size,
         symbols: model.symbols.clone(),
-        cuts: cuts(cut.rules, &normalizer.steps, &added),
+        cuts: cuts::cuts(&cut, &normalizer.steps, &added),
         steps: normalizer.steps,
         metaspace: cut.metaspace,
         prefix: cut.prefix,
@@ -65,7 +69,13 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, CompileError> {
         added: added.raw,
         added_normalized: added.normalized,
         specials: post::read(&file.post_processor)?,
+        stages: cut
+            .automata
+            .as_mut()
+            .map(|automata| std::mem::take(&mut automata.stages))
+            .unwrap_or_default(),
     };
+    let [atom_blocks, atom_entries, atom_bytes] = cut.automata.map(Automata::sections).unwrap_or_default();
     let [slots, records] = model.vocabulary(&meta)?;
     let [fold_blocks, fold_entries] = model.folds;
     let sections = [
@@ -80,28 +90,13 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, CompileError> {
         model.characters,
         fold_blocks,
         fold_entries,
+        atom_blocks,
+        atom_entries,
+        atom_bytes,
     ];
     match asset::build(sections) {
         Some(asset) => Ok(asset),
         None => unsupported(format!("an asset of more than {} bytes", asset::ASSET_BYTES_MAX)),
-    }
-}
-
-/// Where texts may be cut: see [`Rules::cut_at_space`]. Not where a step of the normalizer looks at more than one character
-/// in a way of its own, or where an added token that is looked for in normalized text could span the cut.
-fn cuts(rules: Rules, steps: &[Step], added: &added::Added) -> Cuts {
-    let simple = steps.iter().all(|step| matches!(step, Step::Form(_) | Step::Lowercase));
-    let plain = added.normalized.iter().all(|token| !(token.lstrip || token.rstrip || token.single_word));
-    let within = |byte: char| {
-        let mut tokens = added.normalized.iter().map(|token| token.content.trim_matches(byte));
-        tokens.any(|content| content.contains(byte))
-    };
-    let has = |byte: char| added.normalized.iter().any(|token| token.content.contains(byte));
-    let may = simple && plain;
-    // A token that starts with a space starts at the cut; one that ends with a space ends after one, where none is.
-    Cuts {
-        at_space: may && rules.cut_at_space() && !within(' '),
-        at_newline: may && rules.cut_at_newline() && !has('\n'),
     }
 }
 
@@ -114,6 +109,8 @@ struct Cut {
     prefix: super::meta::Prefix,
     /// Character sets of the stages before the main expression, as inclusive ranges of code points.
     isolated: Vec<Vec<(u32, u32)>>,
+    /// Instead of all these.
+    automata: Option<Automata>,
 }
 
 impl Rules {

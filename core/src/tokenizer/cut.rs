@@ -26,7 +26,8 @@ impl Cuts {
             let found = match (at_space, at_newline) {
                 (true, true) => memchr::memchr2(b' ', b'\n', rest),
                 (true, false) => memchr::memchr(b' ', rest),
-                _ => None,
+                (false, true) => memchr::memchr(b'\n', rest),
+                (false, false) => None,
             };
             let Some(found) = found else { break };
             let at = from + found;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::added::{ADDED_STEPS_PER_WORK, Matcher, Piece};
+use super::automata::{Atoms, Next, Stages};
 use super::classes::Classes;
 use super::folds::Folds;
 use super::merge::Merger;
@@ -23,6 +24,9 @@ const SEGMENT_BYTES_MIN: usize = 64;
 /// Longest word that is kept. Longer ones are rare, and seldom seen twice.
 const LONG_WORD_BYTES_MAX: usize = 255;
 
+/// Steps of automata that take as long as one unit of merge work ([`super::Limits::merge_work_max`]).
+const STAGE_STEPS_PER_WORK: u64 = 4;
+
 /// Merge work of a look-up in the vocabulary.
 const LOOK_UP_WORK: u64 = 8;
 
@@ -36,6 +40,7 @@ pub(super) struct Tables<'a> {
     /// Character and id, 4 bytes each, by character.
     pub(super) characters: &'a [[u8; 8]],
     pub(super) folds: Folds<'a>,
+    pub(super) atoms: Atoms<'a>,
     pub(super) added_normalized: &'a Matcher,
 }
 
@@ -198,25 +203,54 @@ impl<'a> Encoder<'a> {
     }
 
     fn words(&mut self, bytes: &[u8]) -> bool {
+        if !self.tables.meta.stages.is_empty() {
+            return self.words_of_stages(bytes);
+        }
         let scanner = Scanner::new(bytes, self.tables.classes, self.tables.meta.rules);
         let mut at = 0;
         while at < bytes.len() {
             let next = scanner.next(at);
             let end = if next > at { next.min(bytes.len()) } else { bytes.len() };
-            self.words += 1;
-            if end - at <= KEY_BYTES_MAX {
-                let key = Key::at(bytes, at, end - at);
-                if !self.caches.words.append(key, &mut self.ids)
-                    && !self.new_word(key, bytes.get(at..end).unwrap_or_default())
-                {
-                    return false;
-                }
-            } else if !self.long_word(bytes.get(at..end).unwrap_or_default()) {
+            if !self.word(bytes, at, end) {
                 return false;
             }
             at = end;
         }
         true
+    }
+
+    /// The same where no scanner is written for the file.
+    fn words_of_stages(&mut self, bytes: &[u8]) -> bool {
+        let Tables { meta, atoms, .. } = self.tables;
+        let granted = self.budget.saturating_mul(STAGE_STEPS_PER_WORK);
+        let mut stages = Stages::new(&meta.stages, atoms, bytes, granted);
+        let mut at = 0;
+        while at < bytes.len() {
+            let from = at;
+            let next = stages.next(at);
+            let (Next::Word(end) | Next::Dropped(end)) = next else {
+                self.budget = 0;
+                return false;
+            };
+            at = if end > at { end.min(bytes.len()) } else { bytes.len() };
+            if matches!(next, Next::Word(_)) && !self.word(bytes, from, at) {
+                return false;
+            }
+        }
+        self.budget = self.budget.saturating_sub((granted - stages.steps) / STAGE_STEPS_PER_WORK);
+        true
+    }
+
+    #[inline(always)]
+    fn word(&mut self, bytes: &[u8], at: usize, end: usize) -> bool {
+        self.words += 1;
+        if end - at <= KEY_BYTES_MAX {
+            let key = Key::at(bytes, at, end - at);
+            self.caches.words.append(key, &mut self.ids)
+                || self.new_word(key, bytes.get(at..end).unwrap_or_default())
+        } else {
+            self.long_word(bytes.get(at..end).unwrap_or_default())
+        }
     }
 
     #[inline(never)]

@@ -1,6 +1,7 @@
 //! The small part of an asset: everything about a tokenizer that is not a large table.
 
 use super::added::AddedToken;
+use super::automata::{Automaton, STAGES_MAX};
 use super::cut::Cuts;
 use super::rules::{Main, Rules};
 
@@ -70,6 +71,8 @@ pub(super) struct Meta {
     pub(super) added_normalized: Vec<AddedToken>,
     /// Ids that special tokens put in front of a prompt, and behind it.
     pub(super) specials: [Vec<u32>; 2],
+    /// [`Main::Stages`].
+    pub(super) stages: Vec<Automaton>,
 }
 
 #[derive(Default)]
@@ -171,6 +174,8 @@ impl Meta {
             }
         }
         self.specials.iter().for_each(|ids| out.numbers(ids));
+        out.number(self.stages.len() as u32);
+        self.stages.iter().for_each(|stage| write_stage(&mut out, stage));
         out.0
     }
 
@@ -202,7 +207,12 @@ impl Meta {
             added: read.list(read_added)?,
             added_normalized: read.list(read_added)?,
             specials: [read.numbers()?, read.numbers()?],
+            stages: read.list(read_stage)?,
         };
+        let has_stages = (1..=STAGES_MAX).contains(&meta.stages.len());
+        if has_stages != (meta.rules.main == Main::Stages) {
+            return None;
+        }
         (read.0.is_empty() && matches!(meta.symbols.bytes.len(), 0 | 256)).then_some(meta)
     }
 }
@@ -232,6 +242,19 @@ fn read_step(read: &mut Reader<'_>) -> Option<Step> {
         6 => Step::Prepend(read.text()?),
         form => Step::Form(*FORMS.get(usize::from(form))?),
     })
+}
+
+fn write_stage(out: &mut Writer, stage: &Automaton) {
+    out.flag(stage.bytes);
+    out.flag(stage.drops);
+    out.text(&stage.matches);
+    out.text(&stage.next.iter().flat_map(|state| state.to_le_bytes()).collect::<Vec<u8>>());
+}
+
+fn read_stage(read: &mut Reader<'_>) -> Option<Automaton> {
+    let (bytes, drops, matches) = (read.flag()?, read.flag()?, read.bytes()?.to_vec());
+    let next = read.bytes()?.as_chunks().0.iter().map(|state| u16::from_le_bytes(*state)).collect();
+    Automaton::new(bytes, drops, next, matches)
 }
 
 fn read_added(read: &mut Reader<'_>) -> Option<AddedToken> {

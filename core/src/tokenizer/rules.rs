@@ -19,12 +19,22 @@ pub(super) enum Main {
     O200k,
     /// DeepSeek V3's third stage: punctuation with the ASCII letters behind it, marks as letters.
     DeepSeek,
+    /// None of these: [`super::automata`].
+    Stages,
 }
 
 impl Main {
     /// By its number in an asset.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Whole, Self::Spaces, Self::EverySpace, Self::Gpt2, Self::Cl100k, Self::O200k, Self::DeepSeek];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Whole,
+        Self::Spaces,
+        Self::EverySpace,
+        Self::Gpt2,
+        Self::Cl100k,
+        Self::O200k,
+        Self::DeepSeek,
+        Self::Stages,
+    ];
 }
 
 /// Alternatives and classes in which relatives of one main expression differ.
@@ -50,9 +60,9 @@ pub(super) struct Rules {
 impl Rules {
     /// Whether text may be cut before an ASCII space that follows something else than white space: no word of any of
     /// these expressions has such a place inside, none looks behind where it starts, and what ends there only asks
-    /// whether the run goes on.
+    /// whether the run goes on. (What automata do, the compiler finds out.)
     pub(super) fn cut_at_space(&self) -> bool {
-        self.main != Main::Whole
+        !matches!(self.main, Main::Whole | Main::Stages)
     }
 
     /// Whether text may be cut between `\n` and what is neither white space nor `/`: every word with a line end in it

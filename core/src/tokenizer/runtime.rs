@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::added::{ADDED_STEPS_PER_WORK, Matcher, Piece};
 use super::asset::{Asset, AssetError, Section};
+use super::automata::Atoms;
 use super::classes::{self, BLOCK_CHARS, Classes};
 use super::encoder::{Caches, Encoder, Tables};
 use super::folds::Folds;
@@ -67,6 +68,8 @@ pub struct Runtime {
     meta: Meta,
     /// Classes of ASCII.
     ascii: [u8; 128],
+    /// Atoms of ASCII, of a file that has automata.
+    atoms_of_ascii: [u8; 128],
     /// Whether [`Classes::plain_letters`].
     plain_letters: bool,
     /// What [`Merged::new`] has found out.
@@ -107,6 +110,8 @@ impl Runtime {
             return Err(AssetError::Damaged("symbols"));
         }
         let plain_letters = classes::are_plain_letters(&ascii);
+        let atoms_of_ascii =
+            asset.entries::<BLOCK_CHARS>(Section::AtomEntries).first().copied().unwrap_or([0; BLOCK_CHARS]);
         let first_merged = Merged::new(asset.entries(Section::PairMerged)).first();
         let added = Matcher::new(std::mem::take(&mut meta.added));
         let added_normalized = Matcher::new(std::mem::take(&mut meta.added_normalized));
@@ -115,6 +120,7 @@ impl Runtime {
             asset,
             meta,
             ascii,
+            atoms_of_ascii,
             plain_letters,
             first_merged,
             added,
@@ -156,6 +162,15 @@ impl Runtime {
             folds: Folds {
                 blocks: self.asset.entries(Section::FoldBlocks),
                 entries: self.asset.entries(Section::FoldEntries),
+            },
+            atoms: Atoms {
+                characters: Classes {
+                    ascii: &self.atoms_of_ascii,
+                    plain_letters: false,
+                    blocks: self.asset.entries(Section::AtomBlocks),
+                    entries: self.asset.entries(Section::AtomEntries),
+                },
+                bytes: self.asset.section(Section::AtomBytes),
             },
             added_normalized: &self.added_normalized,
         }

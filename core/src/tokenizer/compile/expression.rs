@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::super::rules::{Main, Rules};
 
-const CONTRACTIONS: [&str; 2] = ["(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'(?i:[sdmt]|ll|ve|re)"];
-const GPT2: [&str; 2] = [
+pub(super) const CONTRACTIONS: [&str; 2] = ["(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'(?i:[sdmt]|ll|ve|re)"];
+pub(super) const GPT2: [&str; 2] = [
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 ];
@@ -68,7 +68,7 @@ fn split(stage: &Value) -> Option<(&str, bool)> {
 }
 
 /// The alternatives of an expression, cut at the `|` outside brackets and parentheses.
-fn alternatives(regex: &str) -> Vec<&str> {
+pub(super) fn alternatives(regex: &str) -> Vec<&str> {
     let (mut depth, mut class, mut escaped, mut from) = (0_u32, false, false, 0);
     let mut parts = Vec::new();
     for (at, character) in regex.char_indices() {

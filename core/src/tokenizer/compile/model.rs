@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::added::Matcher;
+use super::super::automata::Atoms;
 use super::super::classes::{BLOCK_CHARS, Classes};
 use super::super::encoder::Tables;
 use super::super::folds::{self, Folds};
@@ -65,7 +66,10 @@ impl<'a> Model<'a> {
             Pairs { slots: pairs.as_chunks().0, merged: Merged::new(merged.as_chunks().0), bytes: &[] };
         let has_all = cut.bytes && !symbols.bytes.contains(&NO_ID);
         let pair_bytes = if has_all { pairs::build_bytes(&table, &symbols.bytes) } else { Vec::new() };
-        let folds = match has_all {
+        // A stage behind `ByteLevel` makes words that are no whole characters.
+        let cuts_bytes =
+            cut.automata.as_ref().is_some_and(|automata| automata.stages.iter().any(|stage| stage.bytes));
+        let folds = match has_all && !cuts_bytes {
             true => folds::build(&ranked, &table, &tokens, &symbols.bytes),
             false => Default::default(),
         };
@@ -92,6 +96,10 @@ impl<'a> Model<'a> {
             characters: self.characters.as_chunks().0,
             // What merges to itself is found out from bytes.
             folds: Folds::default(),
+            atoms: Atoms {
+                characters: Classes { ascii: &[0; 128], plain_letters: false, blocks: &[], entries: &[] },
+                bytes: &[],
+            },
             added_normalized: &added_normalized,
         };
         let mut merger = Merger::default();
@@ -162,7 +170,7 @@ fn spans_spaces(merges: &[Merge<'_>]) -> bool {
 }
 
 /// The byte that each character of the byte-level alphabet stands for: <https://github.com/openai/gpt-2>, `encoder.py`.
-fn byte_alphabet() -> HashMap<char, u8> {
+pub(super) fn byte_alphabet() -> HashMap<char, u8> {
     let plain = |byte: &u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let others = (0..=255_u8).filter(|byte| !plain(byte)).zip(0x100_u32..);
     let others = others.filter_map(|(byte, code)| Some((char::from_u32(code)?, byte)));

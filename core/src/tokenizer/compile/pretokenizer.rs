@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::super::meta::Prefix;
 use super::super::rules::{Main, Rules};
 use super::expression;
+use super::model::byte_alphabet;
 use super::normalizer::Normalizer;
 use super::{CompileError, Cut, unsupported};
 
@@ -13,13 +14,17 @@ pub(super) fn read(pre_tokenizer: &Value, normalizer: &mut Normalizer) -> Result
     let mut stages = Vec::new();
     flatten(pre_tokenizer, &mut stages)?;
     match stages.split_last() {
-        Some((last, stages)) if kind(last) == "ByteLevel" => byte_level(last, stages),
+        Some((last, before)) if kind(last) == "ByteLevel" => match byte_level(last, before) {
+            Err(CompileError::Unsupported(_)) => automata(&stages),
+            scanned => scanned,
+        },
         Some((only, [])) if kind(only) == "Metaspace" => metaspace(only),
         None => Ok(sentence_piece(normalizer)),
         // Gemma: after the normalizer there is no space left to split at.
         Some((only, [])) if is_split_at_spaces(only) && normalizer.take_metaspace() => {
             Ok(sentence_piece_cut(normalizer))
         }
+        Some(_) if stages.iter().any(|stage| kind(stage) == "ByteLevel") => automata(&stages),
         Some((last, _)) => unsupported(format!("pre_tokenizer that ends in {}: {}", kind(last), shown(last))),
     }
 }
@@ -91,7 +96,14 @@ fn byte_level(last: &Value, stages: &[&Value]) -> Result<Cut, CompileError> {
         return unsupported("pre_tokenizer: a stage that isolates what the main expression cuts again");
     }
     let prefix = if prefix_space { Prefix::Always } else { Prefix::Never };
-    Ok(Cut { rules, bytes: true, metaspace: false, prefix, isolated })
+    Ok(Cut { rules, bytes: true, metaspace: false, prefix, isolated, automata: None })
+}
+
+/// Stages that no scanner is written for.
+fn automata(stages: &[&Value]) -> Result<Cut, CompileError> {
+    let automata = Some(super::automata::read(stages, &byte_alphabet())?);
+    let rules = Rules::of(Main::Stages);
+    Ok(Cut { rules, bytes: true, metaspace: false, prefix: Prefix::Never, isolated: Vec::new(), automata })
 }
 
 /// `Metaspace` as the crate reads it, with its old field `add_prefix_space`.
@@ -111,7 +123,7 @@ fn metaspace(stage: &Value) -> Result<Cut, CompileError> {
     };
     let split = flag(stage, "split").unwrap_or(true);
     let rules = Rules::of(if split { Main::EverySpace } else { Main::Spaces });
-    Ok(Cut { rules, bytes: false, metaspace: true, prefix, isolated: Vec::new() })
+    Ok(Cut { rules, bytes: false, metaspace: true, prefix, isolated: Vec::new(), automata: None })
 }
 
 fn sentence_piece(normalizer: &mut Normalizer) -> Cut {
@@ -119,12 +131,19 @@ fn sentence_piece(normalizer: &mut Normalizer) -> Cut {
         return sentence_piece_cut(normalizer);
     }
     let rules = Rules::of(Main::Whole);
-    Cut { rules, bytes: false, metaspace: false, prefix: Prefix::Never, isolated: Vec::new() }
+    Cut { rules, bytes: false, metaspace: false, prefix: Prefix::Never, isolated: Vec::new(), automata: None }
 }
 
 fn sentence_piece_cut(normalizer: &Normalizer) -> Cut {
     let prefix = if normalizer.prepended { Prefix::Prepended } else { Prefix::Never };
-    Cut { rules: Rules::of(Main::Spaces), bytes: false, metaspace: true, prefix, isolated: Vec::new() }
+    Cut {
+        rules: Rules::of(Main::Spaces),
+        bytes: false,
+        metaspace: true,
+        prefix,
+        isolated: Vec::new(),
+        automata: None,
+    }
 }
 
 fn is_split_at_spaces(stage: &Value) -> bool {

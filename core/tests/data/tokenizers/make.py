@@ -106,6 +106,19 @@ write(*train("nfd_lower", byte_level(split(CL100K % "{1,3}")),
              normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase()]), tokens=[
     added("Hello World", normalized=True, special=False)]))
 write(*train("whole", byte_level(), vocab=500))
+# Stages that no scanner is written for: DeepSeek's first models, Kimi, BLOOM, Falcon.
+CODER = [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+"]
+write(*train("deepseek_coder", byte_level(*map(split, CODER), pre_tokenizers.Digits(True)), tokens=CHAT))
+LETTERS = "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-Ֆ"
+LLM = [r"[\r\n]", rf"\s?[{LETTERS}]+", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", CODER[3]]
+write(*train("deepseek_llm", byte_level(*map(split, LLM), pre_tokenizers.Digits(True)), tokens=CHAT))
+NO_HAN = [side[:-1] + r"&&[^\p{Han}]]" for side in (UPPER, LOWER)]
+KIMI = r"[\p{Han}]+|" + cased(CONTRACTIONS + "?", "{1,3}").replace(UPPER, NO_HAN[0]).replace(LOWER, NO_HAN[1])
+write(*train("kimi", byte_level(split(KIMI.replace("[\\r\\n/]", "[\\r\\n]"))), tokens=CHAT))
+write(*train("bloom", byte_level(split(r" ?[^(\s|[.,!?…。，、।۔،])]+"))))
+write(*train("falcon", pre_tokenizers.Sequence([
+    pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.ByteLevel(add_prefix_space=False),
+    pre_tokenizers.Digits(False), split("[0-9][0-9][0-9]")])))
 holes = pre_tokenizers.ByteLevel.alphabet()[:200]
 write(*train("holes", byte_level(split(CL100K % "")), alphabet=holes))
 name, file = train("holes_unknown", byte_level(split(CL100K % "")), alphabet=holes, special=["<unk>"])
