@@ -106,7 +106,7 @@ write(*train("nfd_lower", byte_level(split(CL100K % "{1,3}")),
              normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase()]), tokens=[
     added("Hello World", normalized=True, special=False)]))
 write(*train("whole", byte_level(), vocab=500))
-# Stages that no scanner is written for: DeepSeek's first models, Kimi, BLOOM, Falcon.
+# Stages that no scanner is written for: DeepSeek's first models, Kimi's expression, BLOOM, Falcon.
 CODER = [r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+"]
 write(*train("deepseek_coder", byte_level(*map(split, CODER), pre_tokenizers.Digits(True)), tokens=CHAT))
 LETTERS = "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-Ֆ"
