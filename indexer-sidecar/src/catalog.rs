@@ -31,10 +31,12 @@ pub struct Library {
     pub assets: HashMap<String, Bytes>,
 }
 
-/// Files that decide what the catalog says, the configuration file first.
-pub fn files<'a>(config: &'a Config, file: &'a Path) -> Vec<&'a Path> {
-    let assets = config.models.iter().flat_map(|model| model.files()).map(PathBuf::as_path);
-    std::iter::once(file).chain(config.seed_file()).chain(assets).collect()
+/// Files that decide what the catalog says, the configuration file first. Some may not be there: it matters if they come.
+pub fn files(config: &Config, file: &Path) -> Vec<PathBuf> {
+    let named = config.models.iter().flat_map(|model| model.files().cloned());
+    let beside = config.models.iter().flat_map(model::beside);
+    let first = [Some(file), config.seed_file()].into_iter().flatten().map(Path::to_owned);
+    first.chain(named).chain(beside).collect()
 }
 
 impl Library {

@@ -25,13 +25,14 @@ struct Stamp {
 
 impl Stamps {
     /// What `files` look like now. Symbolic links are followed.
-    pub fn of<'a>(files: impl IntoIterator<Item = &'a Path>) -> Self {
-        Self(files.into_iter().map(|file| (file.to_owned(), Stamp::of(file))).collect())
+    pub fn of(files: impl IntoIterator<Item = impl AsRef<Path>>) -> Self {
+        let stamps = files.into_iter().map(|file| (file.as_ref().to_owned(), Stamp::of(file.as_ref())));
+        Self(stamps.collect())
     }
 
     /// What the same files look like now.
     pub fn again(&self) -> Self {
-        Self::of(self.0.iter().map(|(file, _)| file.as_path()))
+        Self::of(self.0.iter().map(|(file, _)| file))
     }
 }
 
@@ -51,7 +52,7 @@ mod tests {
     fn a_file_that_comes_changes_or_goes_is_seen() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
-        let absent = Stamps::of([file.as_path()]);
+        let absent = Stamps::of([&file]);
         std::fs::write(&file, "one").unwrap();
         let written = absent.again();
         assert_ne!(absent, written);

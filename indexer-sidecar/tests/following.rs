@@ -72,6 +72,18 @@ async fn a_changed_tokenizer_is_a_new_asset_and_leaves_a_switched_mode_alone() {
 }
 
 #[tokio::test]
+async fn a_file_that_counts_without_being_named_is_seen_when_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config();
+    let settings = dir.path().join("tokenizer_config.json");
+    write(&settings, &json!({"tokenizer_class": "PreTrainedTokenizerFast"}));
+    config["models"][0]["tokenizer_config"] = json!(settings);
+    let sidecar = Sidecar::boot(&config, Some(&endpoints(&PODS))).await;
+    write(&dir.path().join("special_tokens_map.json"), &json!({"bos_token": "<late>"}));
+    sidecar.wait_for_catalog("/models/0/special_tokens/bos_token", &json!("<late>")).await;
+}
+
+#[tokio::test]
 async fn it_is_ready_once_the_endpoints_file_was_read() {
     let sidecar = Sidecar::boot(&config(), None).await;
     let (status, body) = sidecar.admin("GET", "/readyz", "").await;

@@ -1,6 +1,6 @@
 //! One model, from the files that the configuration names to a definition with its assets.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,6 +44,22 @@ impl std::fmt::Debug for Entry {
     }
 }
 
+/// Mistral's own tokenizer, beside `tokenizer`.
+const TEKKEN: &str = "tekken.json";
+/// What older models have beside `tokenizer_config`.
+const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+const ADDED_TOKENS: &str = "added_tokens.json";
+
+/// Files that count without being named in the configuration, whether they are there or not.
+pub(super) fn beside(model: &ModelConfig) -> Vec<PathBuf> {
+    let settings = model.tokenizer_config.as_deref();
+    let mut paths = vec![model.tokenizer.with_file_name(TEKKEN)];
+    let of_settings = [SPECIAL_TOKENS_MAP, ADDED_TOKENS];
+    paths.extend(settings.into_iter().flat_map(|path| of_settings.map(|name| path.with_file_name(name))));
+    paths.extend(model.chat_template.as_deref().into_iter().flat_map(templates::beside));
+    paths
+}
+
 /// The files of a model, read.
 struct Files<'a> {
     model: &'a ModelConfig,
@@ -53,11 +69,9 @@ struct Files<'a> {
     tokenizer: Bytes,
     tokenizer_config: Option<Bytes>,
     config: Option<Bytes>,
-    /// What older models have beside `tokenizer_config.json`.
     special_tokens_map: Option<Bytes>,
     added_tokens: Option<Bytes>,
     chat_template: Option<Bytes>,
-    /// Mistral's own tokenizer.
     tekken: Option<Bytes>,
 }
 
@@ -70,15 +84,15 @@ impl<'a> Files<'a> {
         let optional =
             |key, path: &Option<std::path::PathBuf>| path.as_deref().map(|path| read(key, path)).transpose();
         let beside = |name: &str| {
-            let folder = model.tokenizer_config.as_deref().and_then(Path::parent);
-            let path = folder.map(|folder| folder.join(name)).filter(|path| path.is_file());
+            let path = model.tokenizer_config.as_deref().map(|path| path.with_file_name(name));
+            let path = path.filter(|path| path.is_file());
             path.map(|path| read("tokenizer_config", &path)).transpose()
         };
-        let tekken = Some(model.tokenizer.with_file_name("tekken.json")).filter(|path| path.is_file());
+        let tekken = Some(model.tokenizer.with_file_name(TEKKEN)).filter(|path| path.is_file());
         Ok(Self {
             tekken: tekken.map(|path| read("tokenizer", &path)).transpose()?,
-            special_tokens_map: beside("special_tokens_map.json")?,
-            added_tokens: beside("added_tokens.json")?,
+            special_tokens_map: beside(SPECIAL_TOKENS_MAP)?,
+            added_tokens: beside(ADDED_TOKENS)?,
             tokenizer: read("tokenizer", &model.tokenizer)?,
             tokenizer_config: optional("tokenizer_config", &model.tokenizer_config)?,
             config: optional("config", &model.config)?,
@@ -111,11 +125,11 @@ impl<'a> Files<'a> {
         };
         pipeline.map_err(|error| {
             let model = self.model;
-            let tekken = model.tokenizer.with_file_name("tekken.json");
+            let tekken = model.tokenizer.with_file_name(TEKKEN);
             let path = match error.file {
                 "tokenizer_config.json" => model.tokenizer_config.as_deref(),
                 "config.json" => model.config.as_deref(),
-                "tekken.json" => Some(tekken.as_path()),
+                TEKKEN => Some(tekken.as_path()),
                 _ => Some(model.tokenizer.as_path()),
             };
             match path {

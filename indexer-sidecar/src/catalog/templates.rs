@@ -1,7 +1,7 @@
 //! Where a model's chat templates come from: a file of the operator's, or `tokenizer_config.json`, which has one template
 //! or a list of named ones.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use warmpath_core::template::{NamedTemplate, Templates};
@@ -23,15 +23,10 @@ pub(super) fn with_file(path: &Path, template: &[u8]) -> Result<Option<String>, 
     if path.file_name().is_none_or(|name| name != OWN_FILE) {
         return Ok(None);
     }
-    let Some(Ok(entries)) = path.parent().map(|folder| folder.join(OWN_FOLDER).read_dir()) else {
-        return Ok(None);
-    };
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jinja"));
+    let paths = in_folder(&path.with_file_name(OWN_FOLDER));
     if paths.is_empty() {
         return Ok(None);
     }
-    paths.sort();
     let text = |bytes: &[u8], path: &Path| {
         let text = std::str::from_utf8(bytes);
         text.map(str::to_owned).map_err(|error| format!("{} is not UTF-8: {error}", path.display()))
@@ -44,6 +39,23 @@ pub(super) fn with_file(path: &Path, template: &[u8]) -> Result<Option<String>, 
         list.push(NamedTemplate { name, template: text(&bytes, &path)? });
     }
     serde_json::to_string(&list).map(Some).map_err(|error| error.to_string())
+}
+
+/// The folder beside the file of a template, and what counts of it.
+pub(super) fn beside(path: &Path) -> Vec<PathBuf> {
+    if path.file_name().is_none_or(|name| name != OWN_FILE) {
+        return Vec::new();
+    }
+    let folder = path.with_file_name(OWN_FOLDER);
+    in_folder(&folder).into_iter().chain([folder]).collect()
+}
+
+fn in_folder(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = folder.read_dir() else { return Vec::new() };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jinja"));
+    paths.sort();
+    paths
 }
 
 #[cfg(test)]

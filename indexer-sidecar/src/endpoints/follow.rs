@@ -44,7 +44,7 @@ impl Follow {
                 biased;
                 () = shutdown.cancelled() => return,
                 _ = poll.tick() => {
-                    let now = Stamps::of([self.file.as_path()]);
+                    let now = Stamps::of([&self.file]);
                     if stamps.as_ref() == Some(&now) {
                         continue;
                     }
