@@ -10,6 +10,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -62,7 +64,7 @@ pub fn of_tekken(json: &[u8]) -> Result<Pipeline, PipelineError> {
         words.ok_or_else(|| error("config.default_vocab_size", "is not the size of the vocabulary"))?;
     let mut tokens = Vec::with_capacity(words.len());
     for (at, token) in words.iter().enumerate() {
-        let bytes = of_base64(&token.token_bytes).filter(|bytes| !bytes.is_empty());
+        let bytes = BASE64_STANDARD.decode(&token.token_bytes).ok().filter(|bytes| !bytes.is_empty());
         let bytes = bytes.ok_or_else(|| error("vocab", "has a token that is not base64"))?;
         if token.rank as usize != at || (at < 256 && bytes != [at as u8]) {
             return Err(error("vocab", "is not in the order of its ranks, single bytes first"));
@@ -157,27 +159,4 @@ fn letters() -> Vec<char> {
         _ => others.next().and_then(char::from_u32).unwrap_or_default(),
     };
     (0..=u8::MAX).map(&mut letter).collect()
-}
-
-fn of_base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut held) = (0_u32, 0);
-    for letter in text.trim_end_matches('=').bytes() {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
-        }
-    }
-    Some(bytes)
 }
