@@ -27,6 +27,11 @@ impl Breaker {
         }
     }
 
+    /// Whether the sidecar counts as gone.
+    pub fn is_open(&self) -> bool {
+        self.shut_until.is_some()
+    }
+
     /// The sidecar answered, or refused at once.
     pub fn answered(&mut self) {
         *self = Self::default();

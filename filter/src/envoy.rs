@@ -3,6 +3,8 @@
 //! The SDK's context methods unwrap every host call, and even its `hostcalls` panic on a status that they do not
 //! expect. The phases of [`Stream`] keep every call to where Envoy allows it; the Results here cover the rest.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,13 +13,13 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType, Status};
 use warmpath_proto::v1::INDEXER_SERVICE;
 
-use crate::host::{GrpcCall, Host, HostError, HostResult, MetricKind};
+use crate::host::{Host, HostError, HostResult, MetricKind};
 use crate::root::Root;
 use crate::stream::{Flow, Stream};
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|_| Box::new(RootPlumbing(Root::default())));
+    proxy_wasm::set_root_context(|id| Box::new(RootPlumbing(Root::new(id))));
 }}
 
 struct RootPlumbing(Root);
@@ -27,8 +29,12 @@ impl Context for RootPlumbing {
         self.0.on_http_answer(&Envoy, token, headers, body_bytes);
     }
 
-    fn on_grpc_call_response(&mut self, token: u32, status: u32, _response_bytes: usize) {
-        self.0.on_grpc_answer(&Envoy, token, status);
+    fn on_grpc_stream_message(&mut self, token: u32, bytes: usize) {
+        self.0.on_line_message(&Envoy, token, bytes);
+    }
+
+    fn on_grpc_stream_close(&mut self, token: u32, status: u32) {
+        self.0.on_line_closed(&Envoy, token, status);
     }
 }
 
@@ -48,8 +54,8 @@ impl RootContext for RootPlumbing {
         self.0.on_tick(&Envoy);
     }
 
-    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(StreamPlumbing(Stream::new(self.0.vm()))))
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(StreamPlumbing(Stream::new(self.0.vm(), context_id))))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -57,44 +63,50 @@ impl RootContext for RootPlumbing {
     }
 }
 
-struct StreamPlumbing(Stream);
+/// Shared with the line to the sidecar while it waits for an answer. Callbacks do not nest, so it is never borrowed twice.
+struct StreamPlumbing(Rc<RefCell<Stream>>);
+
+impl StreamPlumbing {
+    fn with<T>(&self, callback: impl FnOnce(&mut Stream) -> T, otherwise: T) -> T {
+        match self.0.try_borrow_mut() {
+            Ok(mut stream) => callback(&mut stream),
+            Err(_) => otherwise,
+        }
+    }
+}
 
 impl Context for StreamPlumbing {
-    fn on_grpc_call_response(&mut self, token: u32, status: u32, response_bytes: usize) {
-        self.0.on_pick_answer(&Envoy, token, status, response_bytes);
-    }
-
     fn on_done(&mut self) -> bool {
-        self.0.on_done(&Envoy);
+        self.with(|stream| stream.on_done(&Envoy), ());
         true
     }
 }
 
 impl HttpContext for StreamPlumbing {
     fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
-        action(self.0.on_request_headers(&Envoy, end_of_stream))
+        action(self.with(|stream| stream.on_request_headers(&Envoy, end_of_stream), Flow::Go))
     }
 
     fn on_http_request_body(&mut self, bytes: usize, end_of_stream: bool) -> Action {
-        action(self.0.on_request_body(&Envoy, bytes, end_of_stream))
+        action(self.with(|stream| stream.on_request_body(&Envoy, bytes, end_of_stream), Flow::Go))
     }
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
-        action(self.0.on_request_trailers(&Envoy))
+        action(self.with(|stream| stream.on_request_trailers(&Envoy), Flow::Go))
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        self.0.on_response_headers(&Envoy);
+        self.with(|stream| stream.on_response_headers(&Envoy), ());
         Action::Continue
     }
 
     fn on_http_response_body(&mut self, bytes: usize, _end_of_stream: bool) -> Action {
-        self.0.on_response_body(&Envoy, bytes);
+        self.with(|stream| stream.on_response_body(&Envoy, bytes), ());
         Action::Continue
     }
 
     fn on_log(&mut self) {
-        self.0.on_log(&Envoy);
+        self.with(|stream| stream.on_log(&Envoy), ());
     }
 }
 
@@ -188,18 +200,20 @@ impl Host for Envoy {
         ok("set_property", hostcalls::set_property(vec![key], Some(value.as_bytes())))
     }
 
-    fn grpc_call(&self, call: &GrpcCall<'_>) -> HostResult<u32> {
-        let GrpcCall { service, method, metadata, message, timeout } = call;
-        let metadata = metadata.clone();
-        let sent = hostcalls::dispatch_grpc_call(
-            service,
-            INDEXER_SERVICE,
-            method,
-            metadata,
-            Some(message),
-            *timeout,
-        );
-        ok("grpc_call", sent)
+    fn open_stream(&self, service: &str, method: &str) -> HostResult<u32> {
+        ok("open_stream", hostcalls::open_grpc_stream(service, INDEXER_SERVICE, method, Vec::new()))
+    }
+
+    fn send(&self, token: u32, message: &[u8]) -> HostResult<()> {
+        ok("send", hostcalls::send_grpc_stream_message(token, Some(message), false))
+    }
+
+    fn cancel(&self, token: u32) -> HostResult<()> {
+        ok("cancel", hostcalls::cancel_grpc_stream(token))
+    }
+
+    fn act_for(&self, context: u32) -> HostResult<()> {
+        ok("act_for", hostcalls::set_effective_context(context))
     }
 
     fn grpc_message(&self, bytes: usize) -> HostResult<Vec<u8>> {

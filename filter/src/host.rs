@@ -27,21 +27,6 @@ pub enum MetricKind {
     Gauge,
 }
 
-/// A unary gRPC call.
-#[derive(Clone, PartialEq, Debug)]
-pub struct GrpcCall<'a> {
-    /// Serialized `GrpcService` (see [`crate::pick::grpc_service`]), never a bare cluster name.
-    pub service: &'a str,
-    /// Method of `warmpath.v1.Indexer`.
-    pub method: &'a str,
-    /// Initial metadata.
-    pub metadata: Vec<(&'a str, &'a [u8])>,
-    /// Encoded request message.
-    pub message: &'a [u8],
-    /// Never zero.
-    pub timeout: Duration,
-}
-
 /// The calls into Envoy that the filter makes. Which of them are legal depends on the callback that is running.
 pub trait Host {
     /// Monotonic time since some fixed moment.
@@ -80,10 +65,19 @@ pub trait Host {
     /// Writes filter state `wasm.<key>`.
     fn set_property(&self, key: &str, value: &str) -> HostResult<()>;
 
-    /// Starts a unary gRPC call; the token that its answer carries.
-    fn grpc_call(&self, call: &GrpcCall<'_>) -> HostResult<u32>;
-    /// The answer's message, in the answer's callback.
+    /// Opens a gRPC stream to a `method` of `warmpath.v1.Indexer`; the token that its callbacks carry. `service` is a
+    /// serialized `GrpcService` (see [`crate::pick::grpc_service`]), never a bare cluster name. In a callback of the root
+    /// context.
+    fn open_stream(&self, service: &str, method: &str) -> HostResult<u32>;
+    /// Sends an encoded message on a stream of the context that is acted for.
+    fn send(&self, token: u32, message: &[u8]) -> HostResult<()>;
+    /// Gives up a stream of the context that is acted for. No callback follows.
+    fn cancel(&self, token: u32) -> HostResult<()>;
+    /// The message that has come, in its callback.
     fn grpc_message(&self, bytes: usize) -> HostResult<Vec<u8>>;
+    /// From here to the end of the callback, calls are those of this context. Fails when it is gone.
+    fn act_for(&self, context: u32) -> HostResult<()>;
+
     /// Starts `GET path` on a cluster; the token that its answer carries.
     fn http_get(&self, cluster: &str, path: &str, timeout: Duration) -> HostResult<u32>;
     /// `:status` of the answer, in the answer's callback.

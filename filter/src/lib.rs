@@ -19,7 +19,8 @@
 //! | `engine` | from an asset's bytes to a tokenizer |
 //! | [`fetch`] | catalog and assets from the sidecar: fetch, check, load, swap |
 //! | [`stream`] | one request: its phases and transitions |
-//! | [`pick`] | the callout: request and response |
+//! | [`line`] | the stream to the sidecar, and who waits for an answer on it |
+//! | [`pick`] | what is asked on it, and the answer |
 //! | [`breaker`] | stops asking a sidecar that does not answer |
 //! | [`report`] | what became of picks: a bounded queue |
 //! | [`outcome`] | every reason for which a request is not steered |
@@ -37,6 +38,7 @@ mod engine;
 mod envoy;
 pub mod fetch;
 pub mod host;
+pub mod line;
 pub mod metrics;
 pub mod outcome;
 pub mod pick;

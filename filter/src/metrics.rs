@@ -60,6 +60,12 @@ metrics! {
         AssetErrors = "warmpath.asset_errors",
         /// Models loaded.
         AssetLoads = "warmpath.asset_loads",
+        /// Times the stream to the sidecar was opened.
+        LineOpened = "warmpath.line_opened",
+        /// Times it closed, or was given up because the sidecar did not answer.
+        LineClosed = "warmpath.line_closed",
+        /// Answers of the sidecar that nobody waited for any more, or that could not be read.
+        AnswersUnused = "warmpath.answers_unused",
         /// Reports given to the sidecar.
         ReportsSent = "warmpath.reports_sent",
         /// Reports lost: the queue was full or the sidecar could not be reached.

@@ -1,18 +1,18 @@
-//! A host that remembers what was asked of it and fails on demand.
+//! A host that remembers what was asked of it and fails on demand; `gateway.rs` has what is built on it.
+
+mod gateway;
+
+pub(crate) use gateway::*;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-use warmpath_core::definition::{
-    AssetRef, CATALOG_VERSION, Catalog, Mode, ModelDefinition, SaltRule, Tokenize,
-};
+use prost::Message;
+use warmpath_proto::v1::ask_request::Ask;
+use warmpath_proto::v1::{AskRequest, PickRequest};
 
-use crate::host::{GrpcCall, Host, HostError, HostResult, MetricKind};
-use crate::root::Root;
-use crate::stream::Stream;
+use crate::host::{Host, HostError, HostResult, MetricKind};
 
 /// A tokenizer of whole words, enough for any prompt made of them.
 pub(crate) const TOKENIZER: &[u8] =
@@ -21,15 +21,16 @@ pub(crate) const TOKENIZER: &[u8] =
     "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "user": 2, "[UNK]": 3}, "unk_token": "[UNK]"}}"#;
 pub(crate) const TEMPLATE: &[u8] = b"{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}";
 
-/// A gRPC call that was made.
+/// The root's context.
+pub(crate) const ROOT: u32 = 1;
+
+/// A stream that was opened.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct SentGrpc {
+pub(crate) struct Opened {
     pub(crate) token: u32,
     pub(crate) service: String,
     pub(crate) method: String,
-    pub(crate) metadata: Vec<(String, Vec<u8>)>,
-    pub(crate) message: Vec<u8>,
-    pub(crate) timeout: Duration,
+    pub(crate) cancelled: bool,
 }
 
 /// The host of tests. Fields are what Envoy would show and what it was told.
@@ -48,7 +49,13 @@ pub(crate) struct MockHost {
     pub(crate) resumed: Cell<usize>,
     pub(crate) state: RefCell<BTreeMap<String, String>>,
     pub(crate) upstream: RefCell<Option<Vec<u8>>>,
-    pub(crate) grpc: RefCell<Vec<SentGrpc>>,
+    pub(crate) opened: RefCell<Vec<Opened>>,
+    /// Messages on all streams.
+    pub(crate) sent: RefCell<Vec<AskRequest>>,
+    /// The context whose calls are made; between callbacks the root's.
+    pub(crate) acting: Cell<u32>,
+    /// Contexts that Envoy has forgotten.
+    pub(crate) gone: RefCell<Vec<u32>>,
     pub(crate) grpc_answer: RefCell<Vec<u8>>,
     /// Token, cluster and path of every GET.
     pub(crate) gets: RefCell<Vec<(u32, String, String)>>,
@@ -66,6 +73,7 @@ impl MockHost {
         let host = Self::default();
         host.config.replace(config.to_owned());
         host.headers_writable.set(true);
+        host.acting.set(ROOT);
         // Not zero: a request that starts at 0 would hide mistakes.
         host.now.set(Duration::from_secs(100));
         host
@@ -106,8 +114,27 @@ impl MockHost {
         self.state.borrow_mut().clear();
     }
 
-    pub(crate) fn last_grpc(&self) -> SentGrpc {
-        self.grpc.borrow().last().cloned().expect("a gRPC call was made")
+    /// The last ask that has an answer.
+    pub(crate) fn last_ask(&self) -> AskRequest {
+        let sent = self.sent.borrow();
+        sent.iter().rfind(|sent| sent.id != 0).cloned().expect("something was asked")
+    }
+
+    pub(crate) fn last_pick(&self) -> PickRequest {
+        match self.last_ask().ask {
+            Some(Ask::Pick(pick)) => pick,
+            other => panic!("not a pick: {other:?}"),
+        }
+    }
+
+    /// Token of the stream that was opened last.
+    pub(crate) fn line(&self) -> u32 {
+        self.opened.borrow().last().expect("a stream was opened").token
+    }
+
+    /// In a callback of a request.
+    fn of_request(&self) {
+        assert_ne!(self.acting.get(), ROOT, "the root has no request");
     }
 
     fn token(&self) -> u32 {
@@ -171,12 +198,14 @@ impl Host for MockHost {
 
     fn request_header(&self, name: &str) -> HostResult<Option<Vec<u8>>> {
         self.check("request_header")?;
+        self.of_request();
         assert!(self.headers_writable.get(), "the SDK panics here: {name} read after the headers have gone");
         Ok(self.headers.borrow().get(name).cloned())
     }
 
     fn set_request_header(&self, name: &str, value: Option<&str>) -> HostResult<()> {
         self.check("set_request_header")?;
+        self.of_request();
         assert!(
             self.headers_writable.get(),
             "the SDK panics here: {name} written after the headers have gone"
@@ -197,6 +226,7 @@ impl Host for MockHost {
 
     fn resume_request(&self) -> HostResult<()> {
         self.check("resume_request")?;
+        self.of_request();
         self.resumed.set(self.resumed.get() + 1);
         Ok(())
     }
@@ -214,27 +244,42 @@ impl Host for MockHost {
 
     fn set_property(&self, key: &str, value: &str) -> HostResult<()> {
         self.check("set_property")?;
+        self.of_request();
         self.state.borrow_mut().insert(key.to_owned(), value.to_owned());
         Ok(())
     }
 
-    fn grpc_call(&self, call: &GrpcCall<'_>) -> HostResult<u32> {
-        self.check("grpc_call")?;
-        assert!(!call.timeout.is_zero());
+    fn open_stream(&self, service: &str, method: &str) -> HostResult<u32> {
+        self.check("open_stream")?;
+        assert_eq!(self.acting.get(), ROOT, "callbacks would go to a request");
         let token = self.token();
-        self.grpc.borrow_mut().push(SentGrpc {
-            token,
-            service: call.service.to_owned(),
-            method: call.method.to_owned(),
-            metadata: call
-                .metadata
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
-                .collect(),
-            message: call.message.to_vec(),
-            timeout: call.timeout,
-        });
+        let (service, method) = (service.to_owned(), method.to_owned());
+        self.opened.borrow_mut().push(Opened { token, service, method, cancelled: false });
         Ok(token)
+    }
+
+    fn send(&self, token: u32, message: &[u8]) -> HostResult<()> {
+        self.check("send")?;
+        assert_eq!(self.acting.get(), ROOT, "the stream is the root's");
+        assert!(self.opened.borrow().iter().any(|opened| opened.token == token && !opened.cancelled));
+        self.sent.borrow_mut().push(AskRequest::decode(message).unwrap());
+        Ok(())
+    }
+
+    fn cancel(&self, token: u32) -> HostResult<()> {
+        assert_eq!(self.acting.get(), ROOT, "the stream is the root's");
+        let mut opened = self.opened.borrow_mut();
+        opened.iter_mut().find(|opened| opened.token == token).unwrap().cancelled = true;
+        self.check("cancel")
+    }
+
+    fn act_for(&self, context: u32) -> HostResult<()> {
+        self.check("act_for")?;
+        if self.gone.borrow().contains(&context) {
+            return Err(HostError { call: "act_for", status: "BadArgument".to_owned() });
+        }
+        self.acting.set(context);
+        Ok(())
     }
 
     fn grpc_message(&self, bytes: usize) -> HostResult<Vec<u8>> {
@@ -260,85 +305,4 @@ impl Host for MockHost {
         assert!(bytes > 0, "the SDK gives no buffer for nothing");
         Ok(first(&self.http_answer.borrow()[start..], bytes))
     }
-}
-
-/// A definition whose assets are [`TOKENIZER`] and [`TEMPLATE`], with blocks of 2 tokens.
-pub(crate) fn definition(name: &str, digest: &str) -> ModelDefinition {
-    let asset = |bytes: &[u8]| AssetRef::new(hex::encode(Sha256::digest(bytes)), bytes);
-    ModelDefinition {
-        name: name.to_owned(),
-        served_names: vec![name.to_owned()],
-        default: name == "demo",
-        lora_adapters: vec![format!("{name}-lora")],
-        seed: 7,
-        block_tokens: 2,
-        cache_salt: SaltRule::Keyed,
-        max_model_len: Some(1000),
-        tokenize: Tokenize::Inline(asset(TOKENIZER)),
-        chat_template: Some(asset(TEMPLATE)),
-        digest: digest.to_owned(),
-        ..ModelDefinition::default()
-    }
-}
-
-/// A catalog of these models; its digest covers everything, as the sidecar's does.
-pub(crate) fn catalog(mode: Mode, models: Vec<ModelDefinition>) -> Catalog {
-    let digest = format!("{mode:?} {models:?}");
-    Catalog { version: CATALOG_VERSION, digest, mode, models }
-}
-
-/// Ticks until the root asks for something over HTTP; the path.
-pub(crate) fn tick_until_get(root: &mut Root, host: &MockHost) -> String {
-    let before = host.gets.borrow().len();
-    for _ in 0..1000 {
-        host.advance(crate::root::TICK);
-        root.on_tick(host);
-        if host.gets.borrow().len() > before {
-            return host.gets.borrow().last().unwrap().2.clone();
-        }
-    }
-    panic!("nothing was asked for in 100 s");
-}
-
-/// Answers the last GET.
-pub(crate) fn answer_get(root: &mut Root, host: &MockHost, status: &str, body: &[u8]) {
-    let token = host.gets.borrow().last().unwrap().0;
-    host.http_status.replace(Some(status.as_bytes().to_vec()));
-    host.http_answer.replace(body.to_vec());
-    root.on_http_answer(host, token, 3, body.len());
-}
-
-/// Serves a catalog and every asset it leads to.
-pub(crate) fn serve(root: &mut Root, host: &MockHost, catalog: &Catalog) {
-    assert_eq!(tick_until_get(root, host), "/v1/catalog");
-    let mut body = serde_json::to_vec(catalog).unwrap();
-    loop {
-        let calls = host.gets.borrow().len();
-        answer_get(root, host, "200", &body);
-        if host.gets.borrow().len() == calls {
-            return;
-        }
-        let path = host.gets.borrow().last().unwrap().2.clone();
-        let assets = [TOKENIZER, TEMPLATE];
-        let asset = assets.into_iter().find(|bytes| path.ends_with(&hex::encode(Sha256::digest(bytes))));
-        body = asset.expect("a known asset").to_vec();
-    }
-}
-
-/// A root that is configured and has loaded `models`.
-pub(crate) fn root_with(host: &MockHost, mode: Mode, models: &[&str]) -> Root {
-    let mut root = Root::default();
-    root.on_vm_start(host);
-    root.on_configure(host);
-    let models = models.iter().map(|name| definition(name, name)).collect();
-    serve(&mut root, host, &catalog(mode, models));
-    root
-}
-
-/// A stream of a VM with the model `demo` loaded.
-pub(crate) fn ready(config: &str) -> (MockHost, Rc<crate::vm::Vm>, Stream) {
-    let host = MockHost::new(config);
-    let vm = root_with(&host, Mode::Steer, &["demo"]).vm();
-    let stream = Stream::new(Rc::clone(&vm));
-    (host, vm, stream)
 }

@@ -31,6 +31,8 @@ pub enum Reason {
     CalloutTimeout,
     /// The sidecar could not be reached or answered an error.
     CalloutError,
+    /// As many wait for the sidecar already as may, [`crate::line::ASKS_MAX`] or [`crate::line::ASKED_BYTES_MAX`].
+    LineFull,
     /// The sidecar has no endpoint to recommend.
     NoEndpoints,
     /// Envoy refused a host call.
@@ -43,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// The filter's own reasons; with [`PassReason::ALL`] these are all.
-    const OWN: [Self; 16] = [
+    const OWN: [Self; 17] = [
         Self::ConfigError,
         Self::Method,
         Self::Path,
@@ -56,6 +58,7 @@ impl Reason {
         Self::BreakerOpen,
         Self::CalloutTimeout,
         Self::CalloutError,
+        Self::LineFull,
         Self::NoEndpoints,
         Self::HostError,
         Self::RepliedEarly,
@@ -89,6 +92,7 @@ impl Reason {
             Self::BreakerOpen => "breaker_open",
             Self::CalloutTimeout => "callout_timeout",
             Self::CalloutError => "callout_error",
+            Self::LineFull => "line_full",
             Self::NoEndpoints => "no_endpoints",
             Self::HostError => "host_error",
             Self::RepliedEarly => "replied_early",
@@ -130,6 +134,6 @@ mod tests {
         labels.sort_unstable();
         labels.dedup();
         assert_eq!(labels.len(), count);
-        assert_eq!(count, PassReason::ALL.len() + 16);
+        assert_eq!(count, PassReason::ALL.len() + 17);
     }
 }

@@ -1,4 +1,4 @@
-//! The callout: one `Pick`, from keys to an ordered list of endpoints.
+//! What is asked of the sidecar, from keys to an ordered list of endpoints.
 
 use std::net::SocketAddr;
 
@@ -6,14 +6,10 @@ use prost::Message;
 use warmpath_core::definition::ModelDefinition;
 use warmpath_core::model::PromptKeys;
 use warmpath_core::request::Api;
-use warmpath_proto::v1::{PickPromptRequest, PickRequest, PickResponse};
+use warmpath_proto::v1::ask_request::Ask;
+use warmpath_proto::v1::{AskResponse, PickPromptRequest, PickRequest, PickResponse};
 
 use crate::outcome::Reason;
-
-/// Method of [`warmpath_proto::v1::INDEXER_SERVICE`] for a prompt's keys.
-pub const PICK_METHOD: &str = "Pick";
-/// The same for a prompt that the sidecar makes the keys of.
-pub const PICK_PROMPT_METHOD: &str = "PickPrompt";
 
 /// Endpoints named to Envoy: the first is used, each retry takes the next. More than a route's retries are of no use.
 pub const ENDPOINTS_MAX: usize = 4;
@@ -76,21 +72,20 @@ impl<'a> Question<'a> {
     }
 }
 
-/// Encodes a pick of at most `keys_max` keys.
-pub fn encode(question: Question<'_>, prompt: &PromptKeys, keys_max: usize) -> Vec<u8> {
-    PickRequest {
+/// A pick by at most `keys_max` keys.
+pub fn by_keys(question: Question<'_>, prompt: &PromptKeys, keys_max: usize) -> Ask {
+    Ask::Pick(PickRequest {
         block_keys: prompt.keys.iter().take(keys_max).map(|key| key.0).collect(),
         // What is known of a prompt's prefix is no count of the prompt.
         token_count: if prompt.complete { prompt.token_count as u64 } else { 0 },
         ..question.request()
-    }
-    .encode_to_vec()
+    })
 }
 
-/// Encodes a pick whose keys the sidecar makes.
-pub fn encode_prompt(question: Question<'_>, api: Api, body: &[u8]) -> Vec<u8> {
+/// A pick whose keys the sidecar makes.
+pub fn by_prompt(question: Question<'_>, api: Api, body: &[u8]) -> Ask {
     let (path, body) = (api.path().to_owned(), body.to_vec());
-    PickPromptRequest { pick: Some(question.request()), path, body }.encode_to_vec()
+    Ask::Prompt(PickPromptRequest { pick: Some(question.request()), path, body })
 }
 
 /// A usable answer.
@@ -110,10 +105,14 @@ pub struct Answer {
     pub header: String,
 }
 
-/// Decodes an answer, or says why there is none to follow. Entries that are no literal `IP:port` are left out: Envoy's
+/// Decodes a message of the sidecar; none if it cannot be read, and then the stream is of no more use.
+pub fn decode(message: &[u8]) -> Option<AskResponse> {
+    (message.len() <= ANSWER_BYTES_MAX).then(|| AskResponse::decode(message).ok()).flatten()
+}
+
+/// Reads an answer, or says why there is none to follow. Entries that are no literal `IP:port` are left out: Envoy's
 /// load balancer could not use them, and nothing else may get into a header.
-pub fn decode(message: &[u8]) -> Result<Answer, Reason> {
-    let response = PickResponse::decode(message).map_err(|_| Reason::CalloutError)?;
+pub fn read(response: PickResponse) -> Result<Answer, Reason> {
     if !response.pass_reason.is_empty() {
         return Err(Reason::from_sidecar(&response.pass_reason));
     }
@@ -163,7 +162,7 @@ mod tests {
             output_tokens_max: Some(7),
             observe: true,
         };
-        let request = PickRequest::decode(encode(question, &prompt, 3).as_slice()).unwrap();
+        let Ask::Pick(request) = by_keys(question, &prompt, 3) else { panic!("not by keys") };
         assert_eq!(request.block_keys, [1, 2, 3]);
         assert_eq!((request.token_count, request.block_tokens, request.output_tokens_max), (90, 16, 7));
         assert_eq!((request.request_id.as_str(), request.model.as_str()), ("r", "m"));
@@ -179,14 +178,14 @@ mod tests {
             output_tokens_max: None,
             observe: false,
         };
-        let sent = encode_prompt(question, Api::ChatCompletions, b"{}");
-        let sent = PickPromptRequest::decode(sent.as_slice()).unwrap();
+        let Ask::Prompt(sent) = by_prompt(question, Api::ChatCompletions, b"{}") else {
+            panic!("not a prompt")
+        };
         assert_eq!((sent.path.as_str(), sent.body.as_slice()), ("/v1/chat/completions", &b"{}"[..]));
         let pick = sent.pick.unwrap();
         assert_eq!((pick.model.as_str(), pick.block_tokens, pick.block_keys.len()), ("m", 16, 0));
-        let refused = |label: &str| {
-            decode(&PickResponse { pass_reason: label.to_owned(), ..PickResponse::default() }.encode_to_vec())
-        };
+        let refused =
+            |label: &str| read(PickResponse { pass_reason: label.to_owned(), ..PickResponse::default() });
         assert_eq!(refused("template_error"), Err(Reason::Prompt(PassReason::TemplateError)));
         assert_eq!(refused("something new"), Err(Reason::CalloutError));
     }
@@ -201,7 +200,7 @@ mod tests {
             output_tokens_max: None,
             observe: false,
         };
-        let request = PickRequest::decode(encode(question, &prompt, 3).as_slice()).unwrap();
+        let Ask::Pick(request) = by_keys(question, &prompt, 3) else { panic!("not by keys") };
         assert_eq!((request.token_count, request.block_keys.len()), (0, 1));
     }
 
@@ -214,7 +213,7 @@ mod tests {
             ..ScoredEndpoint::default()
         });
         let response = PickResponse { endpoints: endpoints.collect(), pick_id: 4, ..PickResponse::default() };
-        decode(&response.encode_to_vec())
+        read(response)
     }
 
     #[test]
@@ -232,7 +231,13 @@ mod tests {
         assert_eq!((answer_.header.as_str(), answer_.match_blocks), ("1.1.1.3:1", 6));
         assert_eq!(answer_.rank, None);
         assert_eq!(answer(&["pod-1:8000"]), Err(Reason::NoEndpoints));
-        assert_eq!(decode(&[]), Err(Reason::NoEndpoints));
-        assert_eq!(decode(b"\xff\xff"), Err(Reason::CalloutError));
+        assert_eq!(read(PickResponse::default()), Err(Reason::NoEndpoints));
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_or_none_is_not_read() {
+        assert_eq!(decode(&[]), Some(AskResponse::default()));
+        assert_eq!(decode(b"\xff\xff"), None);
+        assert_eq!(decode(&vec![0; ANSWER_BYTES_MAX + 1]), None);
     }
 }

@@ -1,15 +1,11 @@
-//! What became of picks, on its way to the sidecar: a bounded queue in the VM, emptied by the root context. A call made
-//! from a stream that ends is cancelled with it, so streams only queue.
+//! What became of picks, on its way to the sidecar: a bounded queue in the VM, emptied by the root context. Many
+//! in one message cost what one does, so requests only queue.
 
 use std::collections::VecDeque;
 
-use prost::Message;
 use warmpath_proto::v1::{PickReport, ReportRequest};
 
-/// Method of [`warmpath_proto::v1::INDEXER_SERVICE`].
-pub const REPORT_METHOD: &str = "Report";
-
-/// The most reports that wait: at two per request and one flush per [`crate::root::TICK`], 20,000 requests per second
+/// The most reports that wait: at two per request and one flush per [`crate::root::REPORT_EVERY`], 20,000 requests per second
 /// and worker. About 100 bytes each, 400 KiB in all.
 pub const QUEUED_MAX: usize = 4096;
 
@@ -30,11 +26,11 @@ impl Reports {
         room
     }
 
-    /// Takes everything as one encoded `ReportRequest` and says how many reports it holds; none if there are none.
-    pub fn take(&mut self) -> Option<(Vec<u8>, usize)> {
+    /// Takes everything and says how many reports it is; none if there are none.
+    pub fn take(&mut self) -> Option<(ReportRequest, usize)> {
         let reports: Vec<_> = self.queue.drain(..).collect();
         let count = reports.len();
-        (count > 0).then(|| (ReportRequest { reports }.encode_to_vec(), count))
+        (count > 0).then_some((ReportRequest { reports }, count))
     }
 }
 
@@ -51,10 +47,9 @@ mod tests {
             assert!(reports.push(report(pick_id)));
         }
         assert!(!reports.push(report(0)));
-        let (bytes, count) = reports.take().unwrap();
+        let (sent, count) = reports.take().unwrap();
         assert_eq!(count, QUEUED_MAX);
-        let sent = ReportRequest::decode(bytes.as_slice()).unwrap().reports;
-        assert!(sent.iter().map(|r| r.pick_id).eq(0..QUEUED_MAX as u64));
+        assert!(sent.reports.iter().map(|r| r.pick_id).eq(0..QUEUED_MAX as u64));
         assert!(reports.push(report(1)), "room again");
     }
 }

@@ -3,39 +3,51 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use prost::Message;
+use warmpath_proto::v1::AskRequest;
+use warmpath_proto::v1::ask_request::Ask;
+
 use crate::config;
 use crate::fetch::Fetcher;
-use crate::host::{GrpcCall, Host};
+use crate::host::Host;
+use crate::line::{Line, Waiter};
 use crate::metrics::Counter;
-use crate::pick::grpc_service;
-use crate::report::REPORT_METHOD;
+use crate::pick;
+use crate::stream::AskEnd;
 use crate::vm::Vm;
 
-/// The clock of reports and fetches. The sidecar's counts of outstanding requests lag by up to this much, so it is
-/// short beside a prompt's prefill; ten wake-ups a second are nothing to a worker.
-pub const TICK: Duration = Duration::from_millis(100);
+/// How often reports are sent. The sidecar's counts of outstanding requests lag by up to this much, so it is short beside
+/// a prompt's prefill.
+pub const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// How long one batch of reports may take.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
-/// After this the batch counts as lost, whatever became of the answer.
-const REPORT_DEADLINE: Duration = Duration::from_secs(2);
+/// Bounds of the root's clock, by which asks are ended that have no answer: see [`tick`]. A wake-up costs a worker some ten
+/// microseconds.
+const TICK_BOUNDS: (Duration, Duration) = (Duration::from_millis(5), REPORT_EVERY);
+
+/// The period of the root's clock: half of `callout_timeout`, from 5 to 100 ms. An ask without an answer ends that much
+/// after its deadline at most, so it waits at most half as long again as it is told to where that is over 10 ms.
+pub fn tick(callout_timeout: Duration) -> Duration {
+    let (least, most) = TICK_BOUNDS;
+    (callout_timeout / 2).clamp(least, most)
+}
 
 /// The root context; one per VM.
 #[derive(Default)]
 pub struct Root {
     vm: Rc<Vm>,
     fetcher: Fetcher,
-    /// The batch that is under way; one at a time, so a slow sidecar gets larger batches and not more of them.
-    sending: Option<Batch>,
-}
-
-struct Batch {
-    token: u32,
-    reports: usize,
-    deadline: Duration,
+    context: u32,
+    next_report: Duration,
 }
 
 impl Root {
+    /// The root context with this number in Envoy.
+    pub fn new(context: u32) -> Self {
+        let root = Self { context, ..Self::default() };
+        root.vm.line.replace(Line::of(context));
+        root
+    }
+
     /// What the VM's streams share.
     pub fn vm(&self) -> Rc<Vm> {
         Rc::clone(&self.vm)
@@ -56,8 +68,9 @@ impl Root {
             .and_then(|json| config::parse(&json).map_err(|error| error.to_string()));
         match config {
             Ok(config) => {
+                let tick = tick(config.callout_timeout);
                 self.vm.set_config(Some(config));
-                if let Err(error) = host.set_tick_period(TICK) {
+                if let Err(error) = host.set_tick_period(tick) {
                     log::error!("no request will be steered: {error}");
                     self.vm.count(host, Counter::HostErrors);
                 }
@@ -70,11 +83,13 @@ impl Root {
         }
     }
 
-    /// Polls the catalog and sends reports.
+    /// Ends asks that are overdue, polls the catalog, opens the line and sends reports.
     pub fn on_tick(&mut self, host: &dyn Host) {
         let Some(config) = self.vm.config() else { return };
+        self.end_overdue(host);
         self.fetcher.on_tick(host, &self.vm, &config);
-        self.send_reports(host, &config.pick_cluster);
+        self.open_line(host);
+        self.send_reports(host);
     }
 
     /// An HTTP call of the VM was answered, or failed (`headers` is 0 then).
@@ -87,47 +102,131 @@ impl Root {
             log::debug!("answer to HTTP call {token}, which nobody waits for");
             self.vm.count(host, Counter::WrongPhase);
         }
+        // Not at the next turn of the clock: the first requests after a start would go unsteered.
+        self.open_line(host);
     }
 
-    /// A batch of reports was answered, or failed.
-    pub fn on_grpc_answer(&mut self, host: &dyn Host, token: u32, status: u32) {
-        match self.sending.take_if(|batch| batch.token == token) {
-            Some(batch) => self.sent(host, batch.reports, status == 0),
-            None => {
-                log::debug!("answer to gRPC call {token}, which nobody waits for");
-                self.vm.count(host, Counter::WrongPhase);
-            }
-        }
-    }
-
-    fn send_reports(&mut self, host: &dyn Host, cluster: &str) {
-        let now = host.now();
-        if let Some(lost) = self.sending.take_if(|batch| now >= batch.deadline) {
-            self.sent(host, lost.reports, false);
-        }
-        if self.sending.is_some() {
+    /// A message has come on a stream.
+    pub fn on_line_message(&mut self, host: &dyn Host, token: u32, bytes: usize) {
+        if !self.vm.line.borrow().is(token) {
+            self.vm.count(host, Counter::WrongPhase);
             return;
         }
-        let Some((message, reports)) = self.vm.reports.borrow_mut().take() else { return };
-        let service = grpc_service(cluster).unwrap_or_default();
-        let call = GrpcCall {
-            service: &service,
-            method: REPORT_METHOD,
-            metadata: Vec::new(),
-            message: &message,
-            timeout: REPORT_TIMEOUT,
+        let message = match bytes {
+            0 => Ok(Vec::new()),
+            1..=pick::ANSWER_BYTES_MAX => host.grpc_message(bytes).map_err(|error| {
+                self.vm.count(host, Counter::HostErrors);
+                error.to_string()
+            }),
+            _ => Err(format!("{bytes} bytes")),
         };
-        match host.grpc_call(&call) {
-            Ok(token) => self.sending = Some(Batch { token, reports, deadline: now + REPORT_DEADLINE }),
+        let answer = message.and_then(|message| pick::decode(&message).ok_or_else(|| "malformed".to_owned()));
+        let answer = match answer {
+            Ok(answer) => answer,
+            // Whoever it was for, nothing that follows can be trusted.
             Err(error) => {
-                log::debug!("reports: {error}");
-                self.sent(host, reports, false);
+                log::warn!("an answer of the sidecar cannot be read: {error}");
+                self.vm.count(host, Counter::AnswersUnused);
+                self.close_line(host, || AskEnd::Closed);
+                return;
+            }
+        };
+        let waiter = self.vm.line.borrow_mut().answered(answer.id);
+        match waiter {
+            Some(waiter) => self.end(host, &waiter, AskEnd::Answered(answer)),
+            None => self.vm.count(host, Counter::AnswersUnused),
+        }
+        self.act_for_self(host);
+    }
+
+    /// A stream has closed.
+    pub fn on_line_closed(&mut self, host: &dyn Host, token: u32, status: u32) {
+        if !self.vm.line.borrow().is(token) {
+            self.vm.count(host, Counter::WrongPhase);
+            return;
+        }
+        log::debug!("the stream to the sidecar has closed with status {status}");
+        self.close_line(host, || AskEnd::Closed);
+    }
+
+    /// Opens the line if it is closed, may be opened, and there is a model to ask for.
+    fn open_line(&self, host: &dyn Host) {
+        let mut line = self.vm.line.borrow_mut();
+        if line.is_open() || !self.vm.models.borrow().ready() {
+            return;
+        }
+        let Some(config) = self.vm.config() else { return };
+        let Some(service) = pick::grpc_service(&config.pick_cluster) else { return };
+        if let Err(error) = line.open(host, &service) {
+            log::debug!("{error}");
+        }
+        if line.is_open() {
+            self.vm.count(host, Counter::LineOpened);
+        }
+    }
+
+    /// A sidecar that has stopped is asked on a new stream when it is asked again: on the old one, everything that was
+    /// sent in vain would come before.
+    fn end_overdue(&self, host: &dyn Host) {
+        let now = host.now();
+        let (overdue, lost) = {
+            let mut line = self.vm.line.borrow_mut();
+            (line.overdue(now), line.lost(now))
+        };
+        for waiter in &overdue {
+            self.end(host, waiter, AskEnd::Overdue);
+        }
+        self.act_for_self(host);
+        if lost || (!overdue.is_empty() && self.vm.breaker.borrow().is_open()) {
+            self.close_line(host, || AskEnd::GivenUp);
+        }
+    }
+
+    fn close_line(&self, host: &dyn Host, end: impl Fn() -> AskEnd) {
+        let waiters = self.vm.line.borrow_mut().close(host);
+        self.vm.count(host, Counter::LineClosed);
+        for waiter in &waiters {
+            self.end(host, waiter, end());
+        }
+        self.act_for_self(host);
+    }
+
+    /// Tells a request how its ask ended.
+    fn end(&self, host: &dyn Host, waiter: &Waiter, end: AskEnd) {
+        let acts = host.act_for(waiter.context);
+        match (acts, waiter.stream.try_borrow_mut()) {
+            (Ok(()), Ok(mut stream)) => stream.on_pick_answer(host, waiter.id, end),
+            // Envoy has forgotten the request: nothing waits.
+            (acts, _) => {
+                log::debug!("request {}: {acts:?}", waiter.context);
+                self.vm.count(host, Counter::AnswersUnused);
             }
         }
     }
 
-    fn sent(&self, host: &dyn Host, reports: usize, ok: bool) {
-        let counter = if ok { Counter::ReportsSent } else { Counter::ReportsDropped };
-        self.vm.count_many(host, counter, reports);
+    fn act_for_self(&self, host: &dyn Host) {
+        if let Err(error) = host.act_for(self.context) {
+            log::warn!("{error}");
+            self.vm.count(host, Counter::HostErrors);
+        }
+    }
+
+    fn send_reports(&mut self, host: &dyn Host) {
+        let now = host.now();
+        if now < self.next_report {
+            return;
+        }
+        self.next_report = now + REPORT_EVERY;
+        let Some((reports, count)) = self.vm.reports.borrow_mut().take() else { return };
+        let told = match self.vm.breaker.borrow().is_open() {
+            // It would only be kept by Envoy.
+            true => false,
+            false => {
+                let message = AskRequest { ask: Some(Ask::Reports(reports)), ..AskRequest::default() };
+                self.vm.line.borrow().tell(host, &message.encode_to_vec()).is_ok()
+            }
+        };
+        let counter = if told { Counter::ReportsSent } else { Counter::ReportsDropped };
+        self.vm.count_many(host, counter, count);
     }
 }

@@ -21,6 +21,9 @@
 mod ask;
 mod response;
 
+pub use ask::AskEnd;
+
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -30,6 +33,7 @@ use warmpath_core::request::Api;
 
 use crate::config::{Config, Steer};
 use crate::host::{Host, HostResult};
+use crate::line::Asker;
 use crate::metrics::{Counter, Histogram};
 use crate::outcome::{Outcome, Reason};
 use crate::vm::Vm;
@@ -83,7 +87,7 @@ enum Phase {
     /// The body arrives. `copy` is used when nothing is held; `bytes` is the body's length so far.
     Collecting { api: Api, hold: Hold, bytes: usize, copy: Vec<u8> },
     /// The sidecar has been asked for an endpoint by `keys` keys.
-    Asking { token: u32, hold: Hold, keys: usize, asked: Duration, body_end: Duration },
+    Asking { id: u64, hold: Hold, keys: usize, asked: Duration, body_end: Duration },
     /// The request is on its way; nothing more is done to it.
     Gone,
     /// The stream has ended.
@@ -112,7 +116,7 @@ struct Pick {
     first_byte_us: u64,
 }
 
-/// What the callout passes on so that the sidecar's logs can be matched with the client's.
+/// What an ask passes on so that the sidecar's logs can be matched with the client's.
 #[derive(Default, Debug)]
 struct Trace {
     request_id: Vec<u8>,
@@ -122,6 +126,8 @@ struct Trace {
 /// One request.
 pub struct Stream {
     vm: Rc<Vm>,
+    /// By which the line to the sidecar finds it again.
+    asker: Asker,
     /// The configuration that was in force when the request came; none if it is bad.
     config: Option<Rc<Config>>,
     phase: Phase,
@@ -131,16 +137,25 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A request of which nothing is known yet.
-    pub fn new(vm: Rc<Vm>) -> Self {
-        Self {
-            config: vm.config(),
-            vm,
-            phase: Phase::Idle,
-            headers_end: Duration::ZERO,
-            trace: Trace::default(),
-            pick: None,
-        }
+    /// A request of which nothing is known yet, with the number of its context in Envoy.
+    pub fn new(vm: Rc<Vm>, context: u32) -> Rc<RefCell<Self>> {
+        Rc::new_cyclic(|stream| {
+            RefCell::new(Self {
+                config: vm.config(),
+                vm,
+                asker: Asker { context, stream: stream.clone() },
+                phase: Phase::Idle,
+                headers_end: Duration::ZERO,
+                trace: Trace::default(),
+                pick: None,
+            })
+        })
+    }
+
+    /// Whether Envoy waits for the filter.
+    #[cfg(test)]
+    pub(crate) fn is_held(&self) -> bool {
+        self.phase.held()
     }
 
     /// The request's headers. Here every header may be read and written.
@@ -192,44 +207,6 @@ impl Stream {
             Phase::Collecting { .. } => self.ask_or_pass(host),
             Phase::Gone => Flow::Go,
             _ => self.wrong_phase(host, "request trailers"),
-        }
-    }
-
-    /// The sidecar's answer, or the failure of the callout: `status` is the gRPC status, `bytes` the message's length.
-    pub fn on_pick_answer(&mut self, host: &dyn Host, token: u32, status: u32, bytes: usize) {
-        let Phase::Asking { token: expected, hold, keys, asked, .. } = self.phase else {
-            self.wrong_phase(host, "pick answer");
-            return;
-        };
-        let Some(config) = self.config.clone().filter(|_| expected == token) else {
-            self.wrong_phase(host, "pick answer");
-            return;
-        };
-        self.vm.record_since(host, Histogram::CalloutUs, asked);
-        let answer = self
-            .judge_callout(host, &config, status, asked)
-            .and_then(|()| self.read_answer(host, bytes))
-            .and_then(|answer| self.steer(host, hold, &answer).map(|()| answer));
-        match answer {
-            Ok(answer) => {
-                let keys = keys.max(answer.prompt_keys);
-                self.set_state(host, MATCH_STATE, &format!("{}/{keys}", answer.match_blocks));
-                self.set_state(host, PICKED_STATE, &answer.first);
-                let (outcome, counter) = match hold {
-                    Hold::Nothing => (Outcome::Observed, Counter::Observed),
-                    Hold::Headers | Hold::Body => (Outcome::Steered, Counter::Picks),
-                };
-                self.set_state(host, REASON_STATE, outcome.label());
-                self.vm.count(host, counter);
-                self.go(host, Phase::Gone);
-            }
-            Err(reason) => {
-                self.pass(host, reason);
-            }
-        }
-        if hold != Hold::Nothing {
-            let resumed = host.resume_request();
-            self.checked(host, resumed);
         }
     }
 
@@ -329,6 +306,9 @@ impl Stream {
     /// The only place where the phase changes.
     fn go(&mut self, host: &dyn Host, next: Phase) {
         let old = std::mem::replace(&mut self.phase, next);
+        if let Phase::Asking { id, .. } = &old {
+            self.vm.line.borrow_mut().forget(*id);
+        }
         if let Phase::Collecting { copy, .. } = &old {
             self.give_back(copy.len());
         }

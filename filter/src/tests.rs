@@ -2,6 +2,7 @@
 
 mod assets;
 mod failures;
+mod line;
 mod random;
 mod reports;
 mod steering;

@@ -13,6 +13,7 @@ use crate::breaker::Breaker;
 use crate::catalog::Models;
 use crate::config::Config;
 use crate::host::Host;
+use crate::line::Line;
 use crate::metrics::{Counter, Gauge, Histogram, Metrics};
 use crate::outcome::Reason;
 use crate::report::Reports;
@@ -26,6 +27,8 @@ pub struct Vm {
     pub models: RefCell<Models>,
     /// Stops asking a sidecar that does not answer.
     pub breaker: RefCell<Breaker>,
+    /// The stream to the sidecar.
+    pub line: RefCell<Line>,
     /// Reports for the sidecar.
     pub reports: RefCell<Reports>,
     /// Bytes of bodies that streams hold copies of (`mode: observe`).

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub left_out: Family<LeftOutLabels, Counter>,
     /// Picks whose keys were cut at `pick.keys_max`.
     pub keys_cut: Counter,
+    /// Connections beyond [`crate::pick::serve::CONNECTIONS_MAX`].
+    pub connections_refused: Counter,
     /// Prompts that were turned into keys here, by what became of them.
     pub prompts: Family<PromptLabels, Counter>,
     /// Time from a decoded prompt to its keys, in seconds.
@@ -183,6 +185,7 @@ impl Default for Metrics {
             pick_count: AtomicU64::new(0),
             left_out: Family::default(),
             keys_cut: Counter::default(),
+            connections_refused: Counter::default(),
             prompts: Family::default(),
             // 50 us to 400 ms.
             prompt_seconds: Histogram::new(exponential_buckets(50e-6, 2.0, 14)),
@@ -218,6 +221,8 @@ impl Metrics {
             self.left_out.clone(),
         );
         own.register("keys_cut", "Picks whose keys were cut at pick.keys_max", self.keys_cut.clone());
+        let refused = self.connections_refused.clone();
+        own.register("connections_refused", "Connections for picks beyond what is served at once", refused);
         own.register("prompts", "Prompts turned into keys here", self.prompts.clone());
         own.register("prompt_seconds", "Time from a decoded prompt to its keys", self.prompt_seconds.clone());
         own.register("reports", "Reports by stage and by what was known of their pick", self.reports.clone());

@@ -1,19 +1,20 @@
-//! The gRPC service: `Pick` orders the endpoints of a model for one request, `Report` says what became of it.
+//! The gRPC service: a pick orders the endpoints of a model for one request, a report says what became of it.
 //!
-//! Both answer from memory and wait for nothing but one short lock. `PickPrompt` makes the keys first: [`prompt`] does that
-//! on other threads. [`order`] has the rules; [`socket`] the Unix socket that Envoy connects to, [`serve`] the thread that
-//! answers.
+//! Both are done from memory and wait for nothing but one short lock. For a prompt the keys are made first: [`prompt`] does
+//! that on other threads. [`order`] has the rules; [`socket`] the Unix socket that Envoy connects to, [`serve`] the thread
+//! that answers, [`ask`] the streams on which it is asked.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tonic::{Request, Response, Status};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 use warmpath_core::block::BlockKey;
 use warmpath_core::definition::Mode;
 use warmpath_proto::v1::indexer_server::Indexer;
 use warmpath_proto::v1::{
-    PickPromptRequest, PickRequest, PickResponse, ReportRequest, ReportResponse, ScoredEndpoint, Stage,
+    AskRequest, PickPromptRequest, PickRequest, PickResponse, ReportRequest, ScoredEndpoint, Stage,
 };
 
 use crate::events::event::Medium;
@@ -23,6 +24,7 @@ use crate::load::{Known, Load};
 use crate::metrics::{LeftOutLabels, Metrics, Outcome, PickLabels, ReportLabels};
 use crate::state::StateHandle;
 
+pub mod ask;
 pub mod order;
 pub mod prompt;
 pub mod score_log;
@@ -31,6 +33,7 @@ pub mod socket;
 pub mod turns;
 pub mod weights;
 
+use ask::Asks;
 use order::{Candidate, eligible, order, rank, rank_limit};
 use prompt::Prompts;
 use score_log::{PickScores, ScoreLog};
@@ -61,6 +64,7 @@ pub struct Picker {
     keys_max: usize,
     prompts: Prompts,
     weights: Weights,
+    shutdown: CancellationToken,
 }
 
 /// What picks share: counts and whose turn it is. One lock, so that two picks never see the same counts.
@@ -97,8 +101,13 @@ impl Picker {
         let load = Load::new(since_epoch.as_micros() as u64);
         let book = Arc::new(Mutex::new(Book { load, turns: Turns::default() }));
         let scores = ScoreLog::start(metrics.log_lines_dropped.clone());
-        let weights = Weights::default();
-        Self { index, book, state, metrics, scores, keys_max, prompts, weights }
+        let (weights, shutdown) = (Weights::default(), CancellationToken::new());
+        Self { index, book, state, metrics, scores, keys_max, prompts, weights, shutdown }
+    }
+
+    /// The same, with streams that end at `shutdown`.
+    pub fn until(self, shutdown: CancellationToken) -> Self {
+        Self { shutdown, ..self }
     }
 
     /// The same with other weights of what is held elsewhere than in GPU memory.
@@ -204,21 +213,14 @@ impl Picker {
     }
 }
 
-#[tonic::async_trait]
-impl Indexer for Picker {
-    async fn pick(&self, request: Request<PickRequest>) -> Result<Response<PickResponse>, Status> {
-        Ok(Response::new(self.answer(request.into_inner())))
-    }
-
-    async fn pick_prompt(
-        &self,
-        request: Request<PickPromptRequest>,
-    ) -> Result<Response<PickResponse>, Status> {
-        let PickPromptRequest { pick, path, body } = request.into_inner();
+impl Picker {
+    /// Picks for a prompt that is keyed here.
+    async fn answer_prompt(&self, request: PickPromptRequest) -> Result<PickResponse, Status> {
+        let PickPromptRequest { pick, path, body } = request;
         let mut pick = pick.ok_or_else(|| Status::invalid_argument("pick: missing"))?;
         let state = self.state.get();
         if state.catalog.mode == Mode::Off {
-            return Ok(Response::new(self.answer(pick)));
+            return Ok(self.answer(pick));
         }
         let model = state.library.model(&pick.model).and_then(|entry| entry.native.clone());
         let model = model.ok_or_else(|| {
@@ -229,17 +231,17 @@ impl Indexer for Picker {
                 pick.block_keys = prompt.keys.iter().map(|key| key.0).collect();
                 pick.token_count = if prompt.complete { prompt.token_count as u64 } else { 0 };
                 let prompt_keys = u32::try_from(prompt.keys.len()).unwrap_or(u32::MAX);
-                Ok(Response::new(PickResponse { prompt_keys, ..self.answer(pick) }))
+                Ok(PickResponse { prompt_keys, ..self.answer(pick) })
             }
             Err(reason) => {
-                let pass_reason = reason.label().to_owned();
-                Ok(Response::new(PickResponse { pass_reason, ..PickResponse::default() }))
+                Ok(PickResponse { pass_reason: reason.label().to_owned(), ..PickResponse::default() })
             }
         }
     }
 
-    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
-        for report in request.into_inner().reports {
+    /// Takes note of what became of picks.
+    fn note_reports(&self, request: ReportRequest) {
+        for report in request.reports {
             let (stage, ended) = match report.stage() {
                 Stage::FirstByte => ("first_byte", false),
                 Stage::End => ("end", true),
@@ -265,7 +267,15 @@ impl Indexer for Picker {
                 _ => {}
             }
         }
-        Ok(Response::new(ReportResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl Indexer for Picker {
+    type AskStream = Asks;
+
+    async fn ask(&self, request: Request<Streaming<AskRequest>>) -> Result<Response<Asks>, Status> {
+        Ok(Response::new(Asks::new(self.clone(), request.into_inner())))
     }
 }
 

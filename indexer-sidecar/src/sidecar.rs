@@ -86,7 +86,8 @@ pub async fn run(
     let prompts = Prompts::new(&config.prompts);
     let picker =
         Picker::new(Arc::clone(&index), state.clone(), Arc::clone(&metrics), config.pick.keys_max, prompts)
-            .weighing(&config.index.medium_weights);
+            .weighing(&config.index.medium_weights)
+            .until(shutdown.clone());
     let endpoints = watch::Sender::new(Arc::new(EndpointSet::new()));
     let endpoints_read = watch::Sender::new(false);
     let mut registry = Registry::default();
@@ -148,7 +149,8 @@ async fn start_servers(
     let body_bytes_max = usize::try_from(config.prompts.body_bytes_max.as_u64()).unwrap_or(usize::MAX);
     let message_bytes_max = message_bytes_max(config.pick.keys_max, body_bytes_max);
     let picks = IndexerServer::new(picker.clone()).max_decoding_message_size(message_bytes_max);
-    let services = PickServices { picks, rest: Routes::new(health) };
+    let services =
+        PickServices { picks, rest: Routes::new(health), refused: admin.metrics.connections_refused.clone() };
     let picks = PickListeners { unix: listeners.pick_unix, tcp: listeners.pick_tcp };
     let stop = shutdown.clone();
     tasks.spawn_blocking(move || serve::block_on(picks, &services, &stop));

@@ -4,12 +4,13 @@ mod support;
 
 use indexer_sidecar::pick::LISTED_MAX;
 use serde_json::{Value, json};
-use support::{Sidecar, config, endpoints, http, listed, model_file, pick, report, request};
+use support::{Sidecar, ask, config, endpoints, http, listed, model_file, pick, report, request};
 use tonic::Code;
 use warmpath_core::definition::{AssetRef, ModelDefinition};
 use warmpath_core::model::Model;
 use warmpath_core::request::{self as body, Api};
 use warmpath_core::tokenizer::HfTokenizer;
+use warmpath_proto::v1::ask_request::Ask;
 use warmpath_proto::v1::{PickPromptRequest, PickRequest, Stage};
 
 const PODS: [&str; 3] = ["127.0.0.1:8001", "127.0.0.1:8002", "127.0.0.1:8003"];
@@ -180,7 +181,8 @@ async fn too_many_keys_are_cut_and_a_message_beyond_all_bounds_is_refused() {
     let answer = pick(&mut client, PickRequest { block_keys: vec![7; 150], ..request() }).await;
     assert_eq!(answer.endpoints.len(), 3);
     sidecar.wait_for_metric("warmpath_indexer_keys_cut_total 1").await;
-    let refused = client.pick(PickRequest { block_keys: vec![7; 100_000], ..request() }).await.unwrap_err();
+    let huge = Ask::Pick(PickRequest { block_keys: vec![7; 100_000], ..request() });
+    let refused = ask(&mut client, [huge]).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused}");
 }
 
@@ -211,20 +213,22 @@ async fn a_prompt_is_keyed_here_where_the_model_says_so() {
     assert_eq!(sidecar.catalog().await["models"][0]["tokenize"], "sidecar");
     let text = "the quick brown fox jumps over the lazy dog ".repeat(20);
     let body = json!({"messages": [{"role": "user", "content": text}]}).to_string();
-    let ask = |path: &str, body: &str| PickPromptRequest {
+    let prompt = |path: &str, body: &str| PickPromptRequest {
         pick: Some(PickRequest { model: "demo".to_owned(), block_tokens: 16, ..PickRequest::default() }),
         path: path.to_owned(),
         body: body.as_bytes().to_vec(),
     };
     let mut client = sidecar.tcp().await;
-    let answer = client.pick_prompt(ask("/v1/chat/completions", &body)).await.unwrap().into_inner();
+    let mut asked = async |prompt| ask(&mut client, [Ask::Prompt(prompt)]).await.unwrap().remove(0);
+    let answer = asked(prompt("/v1/chat/completions", &body)).await.pick.unwrap();
     assert_eq!(answer.endpoints.len(), 3);
     assert_eq!(answer.prompt_keys as usize, keys_of(&body).len());
-    let answer = client.pick_prompt(ask("/v1/chat/completions", "{}")).await.unwrap().into_inner();
+    let answer = asked(prompt("/v1/chat/completions", "{}")).await.pick.unwrap();
     assert!(answer.endpoints.is_empty() && !answer.pass_reason.is_empty(), "{answer:?}");
-    let mut unknown = ask("/v1/chat/completions", &body);
+    let mut unknown = prompt("/v1/chat/completions", &body);
     unknown.pick.as_mut().unwrap().model = "nobody".to_owned();
-    assert_eq!(client.pick_prompt(unknown).await.unwrap_err().code(), Code::FailedPrecondition);
+    let refused = asked(unknown).await;
+    assert_eq!((refused.status, refused.pick), (Code::FailedPrecondition as u32, None));
     sidecar.wait_for_metric("warmpath_indexer_prompts_total{outcome=\"keyed\"} 1").await;
     sidecar
         .wait_for_metric("warmpath_indexer_models{model=\"demo\",tokenize=\"sidecar\",chat=\"template\"} 1")

@@ -1,29 +1,42 @@
 //! The callout of one request: from its body to the sidecar's answer, and what the answer makes Envoy do.
 
-use std::time::Duration;
-
+use prost::Message;
 use warmpath_core::definition::{ModelDefinition, Overflow};
 use warmpath_core::pass::Pass;
 use warmpath_core::request::{self, Api};
+use warmpath_proto::v1::ask_request::Ask;
+use warmpath_proto::v1::{AskRequest, AskResponse, PickResponse};
 
-use super::{ENDPOINT_HEADER, ENDPOINT_STATE, Hold, Phase, Pick, RANK_HEADER, RANK_STATE, Stream};
+use super::{
+    ENDPOINT_HEADER, ENDPOINT_STATE, Hold, MATCH_STATE, PICKED_STATE, Phase, Pick, RANK_HEADER, RANK_STATE,
+    REASON_STATE, Stream,
+};
 use crate::catalog::Serving;
 use crate::config::Config;
-use crate::host::{GrpcCall, Host};
+use crate::host::Host;
 use crate::metrics::{Counter, Histogram};
-use crate::outcome::Reason;
+use crate::outcome::{Outcome, Reason};
 use crate::pick::{self, Answer, Question};
 
 /// gRPC status DEADLINE_EXCEEDED.
 const DEADLINE_EXCEEDED: u32 = 4;
-/// A failed callout counts as timed out from this share of `callout_timeout` on. Not from the whole: Envoy starts the
-/// timer at the time at which its event loop woke up, and something may have been done before the body's end came.
-const TIMED_OUT_SHARE: f64 = 0.75;
+
+/// How an ask ended.
+#[derive(Debug)]
+pub enum AskEnd {
+    /// With a message of the sidecar.
+    Answered(AskResponse),
+    /// At its deadline.
+    Overdue,
+    /// With the stream, which the sidecar or Envoy closed.
+    Closed,
+    /// With the stream, which the filter gave up.
+    GivenUp,
+}
 
 /// A callout that is ready to be sent.
 struct Asking {
-    method: &'static str,
-    message: Vec<u8>,
+    ask: Ask,
     /// Keys in it; 0 where the sidecar makes them.
     keys: usize,
 }
@@ -36,6 +49,11 @@ impl Stream {
             return Err(Reason::HostError);
         };
         let body_end = host.now();
+        // Before the breaker is asked, which lets one through: nothing could be sent.
+        if !self.vm.line.borrow().is_open() {
+            let breaker_open = self.vm.breaker.borrow().is_open();
+            return Err(if breaker_open { Reason::BreakerOpen } else { Reason::CalloutError });
+        }
         if !self.vm.breaker.borrow_mut().allow(&config.breaker, body_end) {
             return Err(Reason::BreakerOpen);
         }
@@ -49,10 +67,12 @@ impl Stream {
         let asking = self.question(host, &config, api, &body, hold == Hold::Nothing)?;
         self.vm.record_stall(host, Histogram::KeysUs, body_end);
         let asked = host.now();
-        // Envoy's clock stands still while the keys are made: without them, a long prompt would leave the sidecar less.
-        let timeout = config.callout_timeout + asked.saturating_sub(body_end);
-        let token = self.send(host, &config, &asking, timeout)?;
-        Ok(Phase::Asking { token, hold, keys: asking.keys, asked, body_end })
+        let Asking { ask, keys } = asking;
+        let traceparent = String::from_utf8_lossy(&self.trace.traceparent).into_owned();
+        let encode = |id| AskRequest { id, ask: Some(ask), traceparent }.encode_to_vec();
+        let deadline = asked + config.callout_timeout;
+        let id = self.vm.line.borrow_mut().ask(host, self.asker.clone(), deadline, encode)?;
+        Ok(Phase::Asking { id, hold, keys, asked, body_end })
     }
 
     /// What to ask about a body: its keys, or, where the model says so, the body itself.
@@ -75,8 +95,7 @@ impl Stream {
         let hand_over = |definition: &ModelDefinition| {
             self.vm.count(host, Counter::PromptsSent);
             let question = Question::new(definition, &request_id, output_tokens_max, observe);
-            let message = pick::encode_prompt(question, api, body);
-            Ok(Asking { method: pick::PICK_PROMPT_METHOD, message, keys: 0 })
+            Ok(Asking { ask: pick::by_prompt(question, api, body), keys: 0 })
         };
         let model = match models.serving(request.model.as_deref())? {
             Serving::Here(model) => model,
@@ -101,71 +120,78 @@ impl Stream {
             self.vm.count(host, Counter::KeysTruncated);
         }
         let question = Question::new(definition, &request_id, output_tokens_max, observe);
-        let message = pick::encode(question, &prompt, config.keys_max);
-        Ok(Asking { method: pick::PICK_METHOD, message, keys: prompt.keys.len().min(config.keys_max) })
+        let ask = pick::by_keys(question, &prompt, config.keys_max);
+        Ok(Asking { ask, keys: prompt.keys.len().min(config.keys_max) })
     }
 
-    fn send(
-        &self,
-        host: &dyn Host,
-        config: &Config,
-        asking: &Asking,
-        timeout: Duration,
-    ) -> Result<u32, Reason> {
-        let service = pick::grpc_service(&config.pick_cluster).ok_or(Reason::ConfigError)?;
-        let metadata = [("x-request-id", &self.trace.request_id), ("traceparent", &self.trace.traceparent)];
-        let metadata = metadata.into_iter().filter(|(_, value)| !value.is_empty());
-        let call = GrpcCall {
-            service: &service,
-            method: asking.method,
-            metadata: metadata.map(|(name, value)| (name, value.as_slice())).collect(),
-            message: &asking.message,
-            timeout,
+    /// The end of ask `id`: the sidecar's answer, or why there is none. The line acts for this request.
+    pub fn on_pick_answer(&mut self, host: &dyn Host, id: u64, end: AskEnd) {
+        let Phase::Asking { id: expected, hold, keys, asked, .. } = self.phase else {
+            self.wrong_phase(host, "pick answer");
+            return;
         };
-        // Refused by Envoy: no such cluster, no endpoint, or its circuit breaker is full. No answer will come.
-        host.grpc_call(&call).map_err(|error| {
-            log::debug!("pick: {error}");
-            Reason::CalloutError
-        })
+        let Some(config) = self.config.clone().filter(|_| expected == id) else {
+            self.wrong_phase(host, "pick answer");
+            return;
+        };
+        self.vm.record_since(host, Histogram::CalloutUs, asked);
+        let answer = self
+            .judge(host, &config, end)
+            .and_then(|response| self.read_answer(response))
+            .and_then(|answer| self.steer(host, hold, &answer).map(|()| answer));
+        match answer {
+            Ok(answer) => {
+                let keys = keys.max(answer.prompt_keys);
+                self.set_state(host, MATCH_STATE, &format!("{}/{keys}", answer.match_blocks));
+                self.set_state(host, PICKED_STATE, &answer.first);
+                let (outcome, counter) = match hold {
+                    Hold::Nothing => (Outcome::Observed, Counter::Observed),
+                    Hold::Headers | Hold::Body => (Outcome::Steered, Counter::Picks),
+                };
+                self.set_state(host, REASON_STATE, outcome.label());
+                self.vm.count(host, counter);
+                self.go(host, Phase::Gone);
+            }
+            Err(reason) => {
+                self.pass(host, reason);
+            }
+        }
+        if hold != Hold::Nothing {
+            let resumed = host.resume_request();
+            self.checked(host, resumed);
+        }
     }
 
-    /// Whether the callout went well. Envoy gives UNAVAILABLE for its own timeouts as for refused connections, so the
-    /// clock tells them apart.
-    pub(super) fn judge_callout(
-        &self,
-        host: &dyn Host,
-        config: &Config,
-        status: u32,
-        asked: Duration,
-    ) -> Result<(), Reason> {
+    /// Whether the sidecar answered, and what that says of it.
+    fn judge(&self, host: &dyn Host, config: &Config, end: AskEnd) -> Result<PickResponse, Reason> {
         let mut breaker = self.vm.breaker.borrow_mut();
-        let now = host.now();
-        if status == 0 {
-            breaker.answered();
-            return Ok(());
-        }
-        let waited = now.saturating_sub(asked);
-        if status == DEADLINE_EXCEEDED || waited >= config.callout_timeout.mul_f64(TIMED_OUT_SHARE) {
-            if breaker.timed_out(&config.breaker, now) {
-                log::warn!("the sidecar does not answer; it is not asked for {:?}", config.breaker.open_for);
-                self.vm.count(host, Counter::BreakerOpened);
+        match end {
+            AskEnd::Answered(AskResponse { status: 0, pick: Some(pick), .. }) => {
+                breaker.answered();
+                Ok(pick)
             }
-            return Err(Reason::CalloutTimeout);
+            AskEnd::Overdue | AskEnd::Answered(AskResponse { status: DEADLINE_EXCEEDED, .. }) => {
+                if breaker.timed_out(&config.breaker, host.now()) {
+                    log::warn!(
+                        "the sidecar does not answer; it is not asked for {:?}",
+                        config.breaker.open_for
+                    );
+                    self.vm.count(host, Counter::BreakerOpened);
+                }
+                Err(Reason::CalloutTimeout)
+            }
+            AskEnd::Answered(_) | AskEnd::Closed => {
+                breaker.answered();
+                Err(Reason::CalloutError)
+            }
+            // Says nothing of the sidecar that was not known.
+            AskEnd::GivenUp => Err(Reason::CalloutError),
         }
-        breaker.answered();
-        Err(Reason::CalloutError)
     }
 
     /// Reads the sidecar's answer and takes note of what has to be reported.
-    pub(super) fn read_answer(&mut self, host: &dyn Host, bytes: usize) -> Result<Answer, Reason> {
-        if bytes > pick::ANSWER_BYTES_MAX {
-            return Err(Reason::CalloutError);
-        }
-        let message = match bytes {
-            0 => Vec::new(),
-            _ => host.grpc_message(bytes).map_err(|_| Reason::HostError)?,
-        };
-        let answer = pick::decode(&message)?;
+    fn read_answer(&mut self, response: PickResponse) -> Result<Answer, Reason> {
+        let answer = pick::read(response)?;
         self.pick = (answer.pick_id != 0).then_some(Pick {
             id: answer.pick_id,
             endpoint: String::new(),
@@ -176,7 +202,7 @@ impl Stream {
     }
 
     /// Writes the endpoints where Envoy's load balancer will look for them.
-    pub(super) fn steer(&self, host: &dyn Host, hold: Hold, answer: &Answer) -> Result<(), Reason> {
+    fn steer(&self, host: &dyn Host, hold: Hold, answer: &Answer) -> Result<(), Reason> {
         let failed = |_| Reason::HostError;
         let rank = answer.rank.map(|rank| rank.to_string());
         match hold {

@@ -1,18 +1,22 @@
 //! Catalog and assets: fetch, check, load, swap.
 
+use std::time::Duration;
+
 use warmpath_core::definition::{AssetRef, Catalog, Mode, ModelDefinition, Overflow, Tokenize};
+use warmpath_proto::v1::ask_request::Ask;
 
 use super::steering::{BODY, HEADER, send};
 use crate::catalog::Serving;
 use crate::mock::{
-    MockHost, TEMPLATE, TOKENIZER, answer_get, catalog, definition, root_with, serve, tick_until_get,
+    MockHost, ROOT, Request, TEMPLATE, TOKENIZER, answer_get, catalog, definition, root_with, serve,
+    tick_until_get,
 };
-use crate::root::{Root, TICK};
-use crate::stream::{Flow, Stream};
+use crate::root::{REPORT_EVERY, Root};
+use crate::stream::Flow;
 
 fn configured() -> (MockHost, Root) {
     let host = MockHost::new(HEADER);
-    let mut root = Root::default();
+    let mut root = Root::new(ROOT);
     root.on_vm_start(&host);
     root.on_configure(&host);
     (host, root)
@@ -20,7 +24,7 @@ fn configured() -> (MockHost, Root) {
 
 /// Whether a request for the default model is steered now.
 fn steers(host: &MockHost, root: &Root) -> bool {
-    let mut stream = Stream::new(root.vm());
+    let mut stream = Request::new(root.vm());
     let flow = send(host, &mut stream, BODY);
     stream.on_done(host);
     flow == Flow::Hold
@@ -38,7 +42,7 @@ fn json(catalog: &Catalog) -> Vec<u8> {
 #[test]
 fn a_model_is_fetched_checked_and_loaded() {
     let (host, mut root) = configured();
-    assert_eq!(host.tick.get(), Some(TICK));
+    assert_eq!(host.tick.get(), Some(Duration::from_millis(25)));
     assert_eq!(tick_until_get(&mut root, &host), "/v1/catalog");
     let definition = definition("demo", "1");
     answer_get(&mut root, &host, "200", &json(&catalog(Mode::Steer, vec![definition.clone()])));
@@ -104,7 +108,7 @@ fn a_model_of_the_sidecar_needs_no_assets_and_a_refused_one_passes() {
     serve(&mut root, &host, &catalog(Mode::Steer, vec![remote, refused]));
     assert_eq!(host.metric("warmpath.asset_loads"), 0);
     assert!(steers(&host, &root));
-    assert_eq!(host.last_grpc().method, "PickPrompt");
+    assert!(matches!(host.last_ask().ask, Some(Ask::Prompt(_))));
     assert_eq!(host.metric("warmpath.prompts_sent"), 1);
     let vm = root.vm();
     let models = vm.models.borrow();
@@ -116,13 +120,13 @@ fn a_model_of_the_sidecar_needs_no_assets_and_a_refused_one_passes() {
 fn an_overlong_prompt_goes_to_the_sidecar_where_the_model_says_so() {
     let mut cut = definition("demo", "1");
     cut.limits.bytes_max = 8;
-    for (overflow, method) in [(Overflow::Off, "Pick"), (Overflow::Sidecar, "PickPrompt")] {
+    for overflow in [Overflow::Off, Overflow::Sidecar] {
         let (host, mut root) = configured();
         cut.overflow = overflow;
         serve(&mut root, &host, &catalog(Mode::Steer, vec![cut.clone()]));
         assert!(steers(&host, &root));
-        assert_eq!(host.last_grpc().method, method);
         let sent = overflow == Overflow::Sidecar;
+        assert_eq!(matches!(host.last_ask().ask, Some(Ask::Prompt(_))), sent);
         assert_eq!(host.metric("warmpath.prompts_sent"), u64::from(sent));
         assert_eq!(host.metric("warmpath.prompts_cut"), u64::from(!sent));
     }
@@ -188,7 +192,7 @@ fn bad_answers_are_counted_and_tried_again() {
 fn a_call_that_envoy_refuses_is_tried_again() {
     let (host, mut root) = configured();
     host.failing.borrow_mut().push("http_get");
-    host.advance(TICK);
+    host.advance(REPORT_EVERY);
     root.on_tick(&host);
     assert_eq!(host.metric("warmpath.catalog_errors"), 1);
     host.failing.borrow_mut().clear();

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use warmpath_core::definition::Mode;
+use warmpath_proto::v1::PickResponse;
 
 use super::steering::{BODY, FILTER_STATE, HEADER, POST, answer, give, send};
-use crate::mock::{MockHost, ready, root_with};
+use crate::mock::{MockHost, ROOT, Request, ready, root_with, tick};
 use crate::root::Root;
-use crate::stream::{COPIED_BYTES_MAX, Flow, Stream};
+use crate::stream::{COPIED_BYTES_MAX, Flow};
 
 /// The request went on unsteered for `reason`, marked, and was resumed `resumed` times.
 fn passed(host: &MockHost, reason: &str, resumed: usize) {
@@ -69,14 +70,14 @@ fn a_path_that_is_not_configured_passes() {
 #[test]
 fn a_bad_configuration_passes_everything() {
     let host = MockHost::new(r#"{"steer": "header", "breaker": {"open": "1s"}}"#);
-    let mut root = Root::default();
+    let mut root = Root::new(ROOT);
     root.on_vm_start(&host);
     root.on_configure(&host);
     assert_eq!(host.metric("warmpath.config_errors"), 1);
     assert_eq!(host.tick.get(), None);
     root.on_tick(&host);
     root.on_http_answer(&host, 1, 1, 1);
-    let mut stream = Stream::new(root.vm());
+    let mut stream = Request::new(root.vm());
     assert_eq!(send(&host, &mut stream, BODY), Flow::Go);
     passed(&host, "config_error", 0);
     assert!(host.gets.borrow().is_empty());
@@ -85,10 +86,10 @@ fn a_bad_configuration_passes_everything() {
 #[test]
 fn without_a_catalog_requests_pass() {
     let host = MockHost::new(HEADER);
-    let mut root = Root::default();
+    let mut root = Root::new(ROOT);
     root.on_vm_start(&host);
     root.on_configure(&host);
-    let mut stream = Stream::new(root.vm());
+    let mut stream = Request::new(root.vm());
     assert_eq!(send(&host, &mut stream, BODY), Flow::Go);
     passed(&host, "not_ready", 0);
 }
@@ -106,7 +107,7 @@ fn bodies_that_cannot_be_keyed_pass_at_their_end() {
         let (host, _, mut stream) = ready(HEADER);
         assert_eq!(send(&host, &mut stream, body), Flow::Go, "{reason}");
         passed(&host, reason, 0);
-        assert!(host.grpc.borrow().is_empty());
+        assert!(host.sent.borrow().is_empty());
     }
 }
 
@@ -133,7 +134,8 @@ fn observed_bodies_are_bounded_one_by_one_and_together() {
     stream.on_request_body(&host, 60, false);
     passed(&host, "body_too_large", 0);
 
-    let (host, vm, mut stream) = ready(r#"{"steer": "header", "mode": "observe"}"#);
+    let (host, root, mut stream) = ready(r#"{"steer": "header", "mode": "observe"}"#);
+    let vm = root.vm();
     vm.copied_bytes.set(COPIED_BYTES_MAX - 10);
     host.request(POST);
     stream.on_request_headers(&host, false);
@@ -145,54 +147,17 @@ fn observed_bodies_are_bounded_one_by_one_and_together() {
     assert_eq!(vm.copied_bytes.get(), COPIED_BYTES_MAX - 10, "given back");
 }
 
-/// A callout that fails with `status` after `waited`.
-fn fail_callout(host: &MockHost, stream: &mut Stream, status: u32, waited: Duration) {
-    let token = host.last_grpc().token;
-    host.advance(waited);
-    stream.on_pick_answer(host, token, status, 0);
-}
-
-#[test]
-fn a_failed_callout_passes_and_is_named_by_the_time_it_took() {
-    for (status, millis, reason) in [
-        (14, 0, "callout_error"),
-        (14, 37, "callout_error"),
-        (14, 38, "callout_timeout"),
-        (14, 50, "callout_timeout"),
-        (4, 1, "callout_timeout"),
-        (11, 1, "callout_error"),
-    ] {
-        let (host, _, mut stream) = ready(HEADER);
-        send(&host, &mut stream, BODY);
-        fail_callout(&host, &mut stream, status, Duration::from_millis(millis));
-        passed(&host, reason, 1);
-    }
-}
-
-/// Envoy starts a call's timer at the time at which its event loop woke up: before the keys were made.
-#[test]
-fn keys_that_take_long_leave_the_sidecar_its_time() {
-    let (host, _, mut stream) = ready(HEADER);
-    host.body_takes.set(Duration::from_millis(40));
-    send(&host, &mut stream, BODY);
-    assert_eq!(host.last_grpc().timeout, Duration::from_millis(90));
-    fail_callout(&host, &mut stream, 14, Duration::from_millis(37));
-    passed(&host, "callout_error", 1);
-}
-
 #[test]
 fn an_answer_of_no_use_passes() {
     let cases = [
-        (Vec::new(), "no_endpoints"),
+        (PickResponse::default(), "no_endpoints"),
         (answer(0, &[]), "no_endpoints"),
         (answer(1, &["pod:80"]), "no_endpoints"),
-        (vec![0xff; 4], "callout_error"),
-        (vec![0; crate::pick::ANSWER_BYTES_MAX + 1], "callout_error"),
     ];
     for (message, reason) in cases {
-        let (host, _, mut stream) = ready(HEADER);
+        let (host, mut root, mut stream) = ready(HEADER);
         send(&host, &mut stream, BODY);
-        give(&host, &mut stream, message);
+        give(&host, &mut root, message);
         passed(&host, reason, 1);
     }
 }
@@ -200,21 +165,23 @@ fn an_answer_of_no_use_passes() {
 #[test]
 fn the_breaker_stops_asking_and_tries_again() {
     let config = r#"{"steer": "header", "breaker": {"consecutive_timeouts": 2, "open_for": "1s"}}"#;
-    let (host, vm, _) = ready(config);
-    let next = || Stream::new(vm.clone());
+    let (host, mut root, _) = ready(config);
+    let vm = root.vm();
+    let next = || Request::new(vm.clone());
     for _ in 0..2 {
         let mut stream = next();
         send(&host, &mut stream, BODY);
-        fail_callout(&host, &mut stream, 14, Duration::from_millis(50));
+        tick(&mut root, &host);
     }
     assert_eq!((host.passes("callout_timeout"), host.metric("warmpath.breaker_opened")), (2, 1));
-    let calls = host.grpc.borrow().len();
+    tick(&mut root, &host);
+    let asks = host.sent.borrow().len();
     assert_eq!(send(&host, &mut next(), BODY), Flow::Go, "not held");
-    assert_eq!((host.passes("breaker_open"), host.grpc.borrow().len()), (1, calls));
+    assert_eq!((host.passes("breaker_open"), host.sent.borrow().len()), (1, asks));
     host.advance(Duration::from_secs(1));
     let mut trial = next();
     assert_eq!(send(&host, &mut trial, BODY), Flow::Hold);
-    give(&host, &mut trial, answer(1, &["10.0.0.1:80"]));
+    give(&host, &mut root, answer(1, &["10.0.0.1:80"]));
     let mut after = next();
     assert_eq!(send(&host, &mut after, BODY), Flow::Hold);
     assert_eq!(host.metric("warmpath.picks"), 1);
@@ -226,31 +193,31 @@ fn every_host_call_may_fail() {
     let cases = [
         ("request_header", "host_error", 0),
         ("request_body", "host_error", 0),
-        ("grpc_call", "callout_error", 0),
-        ("grpc_message", "host_error", 1),
+        ("send", "callout_error", 0),
+        ("grpc_message", "callout_error", 1),
         ("set_request_header", "host_error", 1),
     ];
     for (call, reason, resumed) in cases {
-        let (host, _, mut stream) = ready(HEADER);
+        let (host, mut root, mut stream) = ready(HEADER);
         host.failing.borrow_mut().push(call);
         let flow = send(&host, &mut stream, BODY);
         if flow == Flow::Hold {
-            give(&host, &mut stream, answer(1, &["10.0.0.1:80"]));
+            give(&host, &mut root, answer(1, &["10.0.0.1:80"]));
         }
         assert_eq!(host.passes(reason), 1, "{call}");
         assert_eq!(host.passes_total(), 1, "{call}");
         assert_eq!(host.resumed.get(), resumed, "{call}");
         assert_eq!(host.metric("warmpath.held"), host.metric("warmpath.released"), "{call}");
-        assert_eq!(host.metric("warmpath.host_errors") > 0, call != "grpc_call", "{call}");
+        assert_eq!(host.metric("warmpath.host_errors") > 0, call != "send", "{call}");
     }
 }
 
 #[test]
 fn filter_state_that_cannot_be_written_passes() {
-    let (host, _, mut stream) = ready(FILTER_STATE);
+    let (host, mut root, mut stream) = ready(FILTER_STATE);
     send(&host, &mut stream, BODY);
     host.failing.borrow_mut().push("set_property");
-    give(&host, &mut stream, answer(1, &["10.0.0.1:80"]));
+    give(&host, &mut root, answer(1, &["10.0.0.1:80"]));
     assert_eq!((host.passes("host_error"), host.resumed.get()), (1, 1));
 }
 
@@ -258,9 +225,10 @@ fn filter_state_that_cannot_be_written_passes() {
 fn metrics_that_cannot_be_had_change_nothing() {
     let host = MockHost::new(HEADER);
     host.failing.borrow_mut().extend(["define_metric", "increment_metric", "record_metric"]);
-    let mut stream = Stream::new(root_with(&host, Mode::Steer, &["demo"]).vm());
+    let mut root = root_with(&host, Mode::Steer, &["demo"]);
+    let mut stream = Request::new(root.vm());
     assert_eq!(send(&host, &mut stream, BODY), Flow::Hold);
-    give(&host, &mut stream, answer(1, &["10.0.0.1:80"]));
+    give(&host, &mut root, answer(1, &["10.0.0.1:80"]));
     assert_eq!(host.header("x-warmpath").unwrap(), "steered");
 }
 
@@ -282,43 +250,40 @@ fn a_client_that_leaves_while_held_is_released_and_counted() {
 
 #[test]
 fn a_reply_of_envoys_own_ends_the_hold() {
-    let (host, _, mut stream) = ready(HEADER);
+    let (host, mut root, mut stream) = ready(HEADER);
     send(&host, &mut stream, BODY);
     stream.on_response_headers(&host);
     assert_eq!(host.passes("replied_early"), 1);
     host.headers_writable.set(false);
-    give(&host, &mut stream, answer(1, &["10.0.0.1:80"]));
-    assert_eq!((host.resumed.get(), host.metric("warmpath.wrong_phase")), (0, 1));
+    give(&host, &mut root, answer(1, &["10.0.0.1:80"]));
+    assert_eq!((host.resumed.get(), host.metric("warmpath.answers_unused")), (0, 1));
     assert_eq!(host.metric("warmpath.released"), 1);
 }
 
 #[test]
 fn callbacks_in_the_wrong_phase_do_nothing() {
-    let (host, _, mut stream) = ready(HEADER);
+    let (host, mut root, mut stream) = ready(HEADER);
     assert_eq!(stream.on_request_body(&host, 3, true), Flow::Go);
     assert_eq!(stream.on_request_trailers(&host), Flow::Go);
-    stream.on_pick_answer(&host, 1, 0, 0);
-    assert_eq!(host.metric("warmpath.wrong_phase"), 3);
+    assert_eq!(host.metric("warmpath.wrong_phase"), 2);
     send(&host, &mut stream, BODY);
     assert_eq!(stream.on_request_headers(&host, false), Flow::Hold, "still held");
-    stream.on_pick_answer(&host, 999, 0, 0);
-    assert_eq!(host.resumed.get(), 0, "another call's answer");
-    assert_eq!(host.metric("warmpath.wrong_phase"), 5);
-    give(&host, &mut stream, answer(1, &["10.0.0.1:80"]));
-    give(&host, &mut stream, answer(1, &["10.0.0.1:80"]));
-    assert_eq!((host.resumed.get(), host.metric("warmpath.wrong_phase")), (1, 6));
+    assert_eq!(host.metric("warmpath.wrong_phase"), 3);
+    give(&host, &mut root, answer(1, &["10.0.0.1:80"]));
+    give(&host, &mut root, answer(1, &["10.0.0.1:80"]));
+    assert_eq!((host.resumed.get(), host.metric("warmpath.answers_unused")), (1, 1));
     stream.on_done(&host);
     assert_eq!(stream.on_request_headers(&host, false), Flow::Go);
     assert_eq!(stream.on_request_body(&host, 3, true), Flow::Go);
-    assert_eq!(host.metric("warmpath.wrong_phase"), 8);
+    assert_eq!(host.metric("warmpath.wrong_phase"), 5);
 }
 
 #[test]
 fn a_request_keeps_the_configuration_it_came_under() {
-    let (host, vm, mut stream) = ready(HEADER);
+    let (host, mut root, mut stream) = ready(HEADER);
     send(&host, &mut stream, BODY);
-    vm.set_config(None);
-    give(&host, &mut stream, answer(1, &["10.0.0.1:80"]));
+    root.vm().set_config(None);
+    give(&host, &mut root, answer(1, &["10.0.0.1:80"]));
     assert_eq!(host.resumed.get(), 1);
     assert_eq!(host.metric("warmpath.picks"), 1);
 }

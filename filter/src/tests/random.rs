@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use warmpath_proto::v1::AskResponse;
 
-use super::steering::{BODY, POST, answer};
-use crate::mock::ready;
+use super::steering::{BODY, POST, answer, message, reply};
+use crate::mock::{ROOT, ready};
 use crate::stream::Flow;
 
 #[derive(Clone, Debug)]
@@ -14,7 +15,9 @@ enum Callback {
     Headers { end_of_stream: bool },
     Body { cut: usize, end_of_stream: bool },
     Trailers,
-    Answer { right_token: bool, status: u32, kind: u8 },
+    Answer { right_id: bool, status: u32, kind: u8 },
+    Closed,
+    Tick,
     ResponseHeaders,
     ResponseBody(usize),
     Log,
@@ -28,7 +31,10 @@ fn callback() -> impl Strategy<Value = Callback> {
     let call = prop::sample::select(vec![
         "request_header",
         "request_body",
-        "grpc_call",
+        "open_stream",
+        "send",
+        "cancel",
+        "act_for",
         "grpc_message",
         "set_request_header",
         "set_property",
@@ -41,7 +47,9 @@ fn callback() -> impl Strategy<Value = Callback> {
             .prop_map(|(cut, end_of_stream)| Callback::Body { cut, end_of_stream }),
         1 => Just(Callback::Trailers),
         5 => (prop::bool::weighted(0.8), prop::sample::select(vec![0u32, 0, 0, 4, 14]), 0..4u8)
-            .prop_map(|(right_token, status, kind)| Callback::Answer { right_token, status, kind }),
+            .prop_map(|(right_id, status, kind)| Callback::Answer { right_id, status, kind }),
+        1 => Just(Callback::Closed),
+        1 => Just(Callback::Tick),
         1 => Just(Callback::ResponseHeaders),
         1 => (0..9usize).prop_map(Callback::ResponseBody),
         1 => Just(Callback::Log),
@@ -68,7 +76,8 @@ proptest! {
         config in prop::sample::select(CONFIGS.to_vec()),
         callbacks in prop::collection::vec(callback(), 0..25),
     ) {
-        let (host, vm, mut stream) = ready(config);
+        let (host, mut root, mut stream) = ready(config);
+        let vm = root.vm();
         host.request(POST);
         // Whether Envoy holds the request, by what the callbacks returned and resumed.
         let (mut waits, mut releases, mut ended) = (false, 0u64, false);
@@ -81,6 +90,7 @@ proptest! {
         };
         let mut state = (false, 0u64);
         for callback in callbacks {
+            let resumed = host.resumed.get();
             match callback {
                 Callback::Headers { end_of_stream } => {
                     let flow = stream.on_request_headers(&host, end_of_stream);
@@ -95,24 +105,22 @@ proptest! {
                     let flow = stream.on_request_trailers(&host);
                     state = follow(flow, ended);
                 }
-                Callback::Answer { right_token, status, kind } => {
-                    let last = host.grpc.borrow().last().map_or(0, |call| call.token);
-                    let message = match kind {
-                        0 => Vec::new(),
-                        1 => vec![0xff; 3],
-                        2 => answer(0, &["10.0.0.1:80"]),
-                        _ => answer(7, &["10.0.0.1:80", "x"]),
+                Callback::Answer { right_id, status, kind } => {
+                    let last = host.sent.borrow().last().map_or(0, |sent| sent.id);
+                    let id = if right_id { last } else { last + 1 };
+                    let pick = match kind {
+                        2 => Some(answer(0, &["10.0.0.1:80"])),
+                        3 => Some(answer(7, &["10.0.0.1:80", "x"])),
+                        _ => None,
                     };
-                    let bytes = message.len();
-                    host.grpc_answer.replace(message);
-                    let resumed = host.resumed.get();
-                    stream.on_pick_answer(&host, if right_token { last } else { last + 1 }, status, bytes);
-                    prop_assert!(host.resumed.get() <= resumed + 1);
-                    if host.resumed.get() > resumed {
-                        prop_assert!(state.0, "resumed what was not held");
-                        state = follow(Flow::Go, ended);
+                    match kind {
+                        0 => message(&host, &mut root, Vec::new()),
+                        1 => message(&host, &mut root, vec![0xff; 3]),
+                        _ => reply(&host, &mut root, &AskResponse { id, status, pick }),
                     }
                 }
+                Callback::Closed => root.on_line_closed(&host, host.line(), 14),
+                Callback::Tick => root.on_tick(&host),
                 Callback::ResponseHeaders => stream.on_response_headers(&host),
                 Callback::ResponseBody(bytes) => stream.on_response_body(&host, bytes),
                 Callback::Log => {
@@ -127,6 +135,12 @@ proptest! {
                 Callback::Fail(call) => host.failing.borrow_mut().push(call),
                 Callback::Work => host.failing.borrow_mut().clear(),
             }
+            prop_assert!(host.resumed.get() <= resumed + 1);
+            if host.resumed.get() > resumed {
+                prop_assert!(state.0, "resumed what was not held");
+                state = follow(Flow::Go, ended);
+            }
+            host.acting.set(ROOT);
             let (held, released) = (host.metric("warmpath.held"), host.metric("warmpath.released"));
             prop_assert!(held - released <= 1);
             prop_assert!(held <= 1, "held twice");
@@ -143,7 +157,8 @@ proptest! {
     fn no_configuration_and_no_answer_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[ -~]{0,60}") {
         let _ = crate::config::parse(&bytes);
         let _ = crate::config::parse(format!(r#"{{"steer": "header", {text}}}"#).as_bytes());
-        for address in crate::pick::decode(&bytes).ok().iter().flat_map(|answer| answer.header.split(',')) {
+        let read = crate::pick::decode(&bytes).and_then(|answer| crate::pick::read(answer.pick?).ok());
+        for address in read.iter().flat_map(|answer| answer.header.split(',')) {
             prop_assert!(address.parse::<std::net::SocketAddr>().is_ok());
         }
     }

@@ -65,6 +65,11 @@ impl Prompts {
         metrics.prompt_seconds.observe(start.elapsed().as_secs_f64());
         Ok(result?.map_err(|pass| pass.reason))
     }
+
+    /// Counts a prompt that was not taken on.
+    pub(super) fn refused(&self, metrics: &Metrics) {
+        metrics.prompts.get_or_create(&PromptLabels { outcome: "busy" }).inc();
+    }
 }
 
 fn keys(model: &Model, path: &str, body: &[u8]) -> Result<PromptKeys, Pass> {

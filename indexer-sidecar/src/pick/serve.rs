@@ -19,6 +19,7 @@ use hyper::server::conn::http2;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::graceful::GracefulShutdown;
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -35,8 +36,16 @@ use super::socket::PickSocket;
 /// lasts longer.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(4);
 
-/// Picks in flight on one connection. Envoy opens another connection beyond it.
+/// Streams on one connection: one of each VM, and health checks. Envoy opens another connection beyond it.
 const STREAMS_MAX: u32 = 1024;
+
+/// What a stream, and all of a connection together, may send before the sidecar has read it: some bodies of prompts, so that
+/// picks behind them need not wait for a window, and few window updates.
+const WINDOW_BYTES: u32 = 4 << 20;
+
+/// Connections that are served at once: each worker of each Envoy has one. More are closed, and counted in
+/// `warmpath_indexer_connections_refused`.
+pub const CONNECTIONS_MAX: usize = 1024;
 
 /// Wait after a connection could not be accepted: no file handle was free, most likely.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
@@ -56,6 +65,8 @@ pub struct PickServices {
     pub picks: IndexerServer<Picker>,
     /// All others.
     pub rest: Routes,
+    /// Connections beyond [`CONNECTIONS_MAX`].
+    pub refused: Counter,
 }
 
 impl hyper::service::Service<Request<Incoming>> for PickServices {
@@ -141,8 +152,14 @@ async fn accept<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
                 }
             },
         };
+        if connections.count() >= CONNECTIONS_MAX {
+            services.refused.inc();
+            continue;
+        }
         let connection = http2::Builder::new(TokioExecutor::new())
             .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
             // Of no use to gRPC.
             .auto_date_header(false)
             .serve_connection(TokioIo::new(stream), services.clone());

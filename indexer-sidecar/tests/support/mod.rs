@@ -15,9 +15,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Status;
 use tonic::transport::Channel;
+use warmpath_proto::v1::ask_request::Ask;
 use warmpath_proto::v1::indexer_client::IndexerClient;
-use warmpath_proto::v1::{PickReport, PickRequest, PickResponse, ReportRequest, Stage};
+use warmpath_proto::v1::{
+    AskRequest, AskResponse, PickReport, PickRequest, PickResponse, ReportRequest, Stage,
+};
 
 /// How long a change may take to be in force: files are looked at once a second, and the machine may be busy.
 const CHANGE_LIMIT: Duration = Duration::from_secs(60);
@@ -167,7 +171,23 @@ pub fn request() -> PickRequest {
 }
 
 pub async fn pick(client: &mut IndexerClient<Channel>, request: PickRequest) -> PickResponse {
-    client.pick(request).await.unwrap().into_inner()
+    ask(client, [Ask::Pick(request)]).await.unwrap().remove(0).pick.unwrap()
+}
+
+/// Asks on a stream of its own, numbered from 1, and waits for its end: the answers, as they came.
+pub async fn ask(
+    client: &mut IndexerClient<Channel>,
+    asks: impl IntoIterator<Item = Ask>,
+) -> Result<Vec<AskResponse>, Status> {
+    let asks = asks.into_iter().zip(1..);
+    let asks: Vec<_> =
+        asks.map(|(ask, id)| AskRequest { id, ask: Some(ask), ..AskRequest::default() }).collect();
+    let mut stream = client.ask(tokio_stream::iter(asks)).await?.into_inner();
+    let mut answers = Vec::new();
+    while let Some(answer) = stream.message().await? {
+        answers.push(answer);
+    }
+    Ok(answers)
 }
 
 pub fn listed(answer: &PickResponse) -> Vec<&str> {
@@ -177,7 +197,8 @@ pub fn listed(answer: &PickResponse) -> Vec<&str> {
 pub async fn report(client: &mut IndexerClient<Channel>, pick_id: u64, endpoint: &str, stage: Stage) {
     let report =
         PickReport { pick_id, endpoint: endpoint.into(), stage: stage.into(), ..PickReport::default() };
-    client.report(ReportRequest { reports: vec![report] }).await.unwrap();
+    let answers = ask(client, [Ask::Reports(ReportRequest { reports: vec![report] })]).await.unwrap();
+    assert!(answers.is_empty(), "{answers:?}");
 }
 
 /// One HTTP/1 request on a connection of its own: status and body.
