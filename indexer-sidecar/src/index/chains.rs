@@ -21,7 +21,7 @@
 //!
 //! Blocks lie in segments: up to 4,096 consecutive blocks of a chain, cut neither where a chain diverges nor where a
 //! holder ends ([`segment`]). With S segments along a query of B blocks, and H holders in them on average:
-//! - a lookup takes S table searches, S * (1 to log4 B) reads of keys, each of a few places at once, S * H steps for the
+//! - a lookup takes S table searches, S * (1 to log B) reads of keys, each of 4 or 16 places at once, S * H steps for the
 //!   holders (eight or more at a time where many hold a segment), and clears one number per slot; it does not touch
 //!   every block;
 //! - crediting a run of blocks that exist takes the same, appending new ones a copy of their keys;

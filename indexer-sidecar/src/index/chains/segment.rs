@@ -17,6 +17,9 @@ pub(super) const SEGMENTS_MAX: u32 = (1 << 24) - 1;
 /// Children that are counted; more than that many keep the segment for good. 28 bits.
 const CHILDREN_MAX: u64 = (1 << 28) - 1;
 
+/// Keys that are too many to be in a cache.
+const LONG: usize = 256;
+
 /// The keys, at least one of them unless the segment is free.
 enum Keys {
     One(u64),
@@ -89,33 +92,20 @@ impl Segment {
 
     /// How many of `keys` it continues with from `offset` on.
     ///
-    /// Keys are chained, so equal keys at a depth prove all before it: the last one is compared first, then three at a
-    /// time that quarter what is left. Cost: 1 to log4(length) steps, each of which waits for memory once, as its reads
-    /// do not depend on each other.
+    /// Keys are chained, so equal keys at a depth prove all before it: some are compared at a time, the last among them,
+    /// and what is left is cut into as many parts. Cost: 1 to log(length) steps, each of which waits for memory once, as
+    /// its reads do not depend on each other; so few of many reads where much is left, which is in no cache, and more of
+    /// few where little is.
     #[inline]
     pub(super) fn common(&self, offset: usize, keys: &[BlockKey]) -> usize {
         let own = self.keys().get(offset..).unwrap_or_default();
         let most = own.len().min(keys.len());
         let (Some(own), Some(keys)) = (own.get(..most), keys.get(..most)) else { return 0 };
         match (own.last(), keys.last()) {
-            (Some(last), Some(key)) if *last == key.0 => return most,
-            (None, _) | (_, None) => return 0,
-            _ => {}
+            _ if most > LONG => search::<16>(own, keys),
+            (Some(last), Some(key)) if *last == key.0 => most,
+            _ => search::<4>(own, keys),
         }
-        // All before `equal` are the same, and what lies at `differs` is not.
-        let (mut equal, mut differs) = (0, most - 1);
-        while equal < differs {
-            let step = (differs - equal) / 4 + 1;
-            let same = |nth: usize| {
-                let at = (equal + nth * step - 1).min(differs);
-                usize::from(own[at] == keys[at].0)
-            };
-            // As equal keys prove those before them, their number says how far they go.
-            let steps = same(1) + same(2) + same(3);
-            differs = differs.min(equal + (steps + 1) * step - 1);
-            equal += steps * step;
-        }
-        equal
     }
 
     /// Appends keys, at most up to [`BLOCKS_MAX`]; returns by how many bytes the heap grew.
@@ -163,6 +153,54 @@ impl Segment {
         match &self.keys {
             Keys::One(_) => 0,
             Keys::Many(keys) => keys.len() * size_of::<u64>(),
+        }
+    }
+}
+
+/// How many leading keys are the same, of two runs of equal length. `PROBES` are compared at a time.
+#[inline]
+fn search<const PROBES: usize>(own: &[u64], keys: &[BlockKey]) -> usize {
+    // All before `equal` are the same, and what lies at `differs` is not, or is beyond the end.
+    let (mut equal, mut differs) = (0, own.len());
+    while equal < differs {
+        let step = (differs - equal).div_ceil(PROBES);
+        let same = |nth: usize| {
+            let at = (equal + nth * step).min(differs) - 1;
+            usize::from(own[at] == keys[at].0)
+        };
+        // As equal keys prove those before them, their number says how far they go.
+        let steps: usize = (1..=PROBES).map(same).sum();
+        if steps == PROBES {
+            return differs;
+        }
+        differs = differs.min(equal + (steps + 1) * step) - 1;
+        equal += steps * step;
+    }
+    equal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every length and every end of what is the same, in both ways to search.
+    #[test]
+    fn common_keys_are_as_many_as_counted_one_by_one() {
+        for len in (1..=70).chain([255, 256, 257, 300, 1023, 2048, 2049, BLOCKS_MAX]) {
+            let own: Vec<BlockKey> = (0..len as u64).map(BlockKey).collect();
+            let segment = Segment::new(&own, None);
+            for offset in [0, 1, len / 3] {
+                for same in (0..=len - offset).step_by(if len > 300 { 7 } else { 1 }) {
+                    let mut keys = own[offset..].to_vec();
+                    keys.iter_mut().skip(same).for_each(|key| key.0 = !key.0);
+                    assert_eq!(segment.common(offset, &keys), same, "{same} of {len} from {offset}");
+                    // More are asked for than it has, or fewer.
+                    keys.push(BlockKey(7 << 40));
+                    assert_eq!(segment.common(offset, &keys), same);
+                    keys.truncate(len / 2);
+                    assert_eq!(segment.common(offset, &keys), same.min(keys.len()));
+                }
+            }
         }
     }
 }
