@@ -14,7 +14,8 @@ use warmpath_core::block::BlockKey;
 use warmpath_core::definition::Mode;
 use warmpath_proto::v1::indexer_server::Indexer;
 use warmpath_proto::v1::{
-    AskRequest, PickPromptRequest, PickRequest, PickResponse, ReportRequest, ScoredEndpoint, Stage,
+    AskRequest, PickPromptRequest, PickRequest, PickResponse, ReportRequest, ReportResponse, ScoredEndpoint,
+    Stage,
 };
 
 use crate::events::event::Medium;
@@ -276,6 +277,15 @@ impl Indexer for Picker {
 
     async fn ask(&self, request: Request<Streaming<AskRequest>>) -> Result<Response<Asks>, Status> {
         Ok(Response::new(Asks::new(self.clone(), request.into_inner())))
+    }
+
+    async fn pick(&self, request: Request<PickRequest>) -> Result<Response<PickResponse>, Status> {
+        Ok(Response::new(self.answer(request.into_inner())))
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        self.note_reports(request.into_inner());
+        Ok(Response::new(ReportResponse {}))
     }
 }
 

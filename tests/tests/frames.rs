@@ -18,9 +18,8 @@ use warmpath_core::block::{KeySpace, chain};
 use warmpath_harness::programs::skipped;
 use warmpath_harness::sidecar::SidecarFiles;
 use warmpath_harness::{Endpoint, ModelFiles, Programs, Sidecar};
-use warmpath_proto::v1::ask_request::Ask;
+use warmpath_proto::v1::PickRequest;
 use warmpath_proto::v1::indexer_client::IndexerClient;
-use warmpath_proto::v1::{AskRequest, PickRequest};
 
 /// The seed that the harness configures.
 const SEED: u64 = 0x0123_4567_89ab_cdef;
@@ -97,9 +96,7 @@ impl Followed {
             observe: true,
             ..PickRequest::default()
         };
-        let ask = AskRequest { id: 1, ask: Some(Ask::Pick(request)), ..AskRequest::default() };
-        let answers = self.picks.ask(futures::stream::iter([ask])).await.unwrap();
-        let answer = answers.into_inner().message().await.unwrap().unwrap().pick.unwrap();
+        let answer = self.picks.pick(request).await.unwrap().into_inner();
         assert_eq!(answer.endpoints.len(), 1, "{answer:?}");
         answer.endpoints[0].match_blocks
     }

@@ -171,7 +171,7 @@ pub fn request() -> PickRequest {
 }
 
 pub async fn pick(client: &mut IndexerClient<Channel>, request: PickRequest) -> PickResponse {
-    ask(client, [Ask::Pick(request)]).await.unwrap().remove(0).pick.unwrap()
+    client.pick(request).await.unwrap().into_inner()
 }
 
 /// Asks on a stream of its own, numbered from 1, and waits for its end: the answers, as they came.
@@ -197,8 +197,7 @@ pub fn listed(answer: &PickResponse) -> Vec<&str> {
 pub async fn report(client: &mut IndexerClient<Channel>, pick_id: u64, endpoint: &str, stage: Stage) {
     let report =
         PickReport { pick_id, endpoint: endpoint.into(), stage: stage.into(), ..PickReport::default() };
-    let answers = ask(client, [Ask::Reports(ReportRequest { reports: vec![report] })]).await.unwrap();
-    assert!(answers.is_empty(), "{answers:?}");
+    client.report(ReportRequest { reports: vec![report] }).await.unwrap();
 }
 
 /// One HTTP/1 request on a connection of its own: status and body.
