@@ -42,6 +42,9 @@ proptest! {
         let index = index_of_two(blocks_max);
         let mut twin = Twin::default();
         for op in steps {
+            if twin.is_torn(&op) {
+                continue;
+            }
             let (Op::Store { rank, .. } | Op::Remove { rank, .. } | Op::Cleared { rank } | Op::Lost { rank }) = op;
             match event(&op) {
                 Some(event) => apply(&index, &stream(rank), event),

@@ -254,6 +254,19 @@ impl Twin {
         (gpu, cpu.unwrap_or(0))
     }
 
+    /// Whether no engine does that: it stores behind a block that it holds without one of that block's own ancestors. Where
+    /// the block's copy was forgotten for room, such a store would prove the ancestor.
+    pub(crate) fn is_torn(&self, op: &Op) -> bool {
+        let Op::Store { rank, group, medium, prompt, from, .. } = op else { return false };
+        let place = (group.id(), *medium);
+        let rank = &self.ranks[*rank];
+        let held = |blocks: usize| {
+            let block = (place, prompt.prefix(blocks));
+            rank.copies.contains(&block) || rank.proven.contains(&block)
+        };
+        held(*from) && !(1..*from).all(held)
+    }
+
     /// Distinct (group, medium, block) with a copy.
     pub(crate) fn counted(&self) -> usize {
         let distinct = |rank: &Rank| {
