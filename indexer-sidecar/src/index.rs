@@ -209,7 +209,7 @@ impl SharedIndex {
     /// may prove.
     pub fn note_pick(&self, model: &str, address: &Arc<str>, keys: &[BlockKey]) {
         let Some(model) = self.model(model) else { return };
-        if model.view().iter().any(|rank| rank.state == TrustState::Partial && rank.address == *address) {
+        if model.view().iter().any(|rank| rank.state.needs_picks() && rank.address == *address) {
             model.picks.note(address, keys);
         }
     }

@@ -238,3 +238,23 @@ fn after_a_long_absence_a_store_proves_its_chain_again() {
     let keys = warmpath_core::block::chain(space.root(), &prompt, BLOCK);
     assert_eq!(test.index.lookup("m", &keys)[0].blocks, 4);
 }
+
+/// Nothing was applied before the connection broke, so nothing tells whose numbers were seen on it.
+#[test]
+fn numbers_that_another_process_may_have_sent_are_not_waited_for() {
+    let mut test = Test::new();
+    assert_eq!(test.wait(), [Action::Ask { from: 0 }]);
+    // Behind a hole that the replay had no time to fill.
+    test.follower.live(store(40), test.now);
+    test.follower.disconnected(test.now);
+    test.actions();
+    test.follower.connected(test.now);
+    assert_eq!(test.wait(), [Action::Ask { from: 0 }]);
+    for number in 0..3 {
+        test.follower.replayed(Reply::Batch(store(number)), test.now);
+    }
+    test.follower.replayed(Reply::End, test.now);
+    assert_eq!(test.state(), (TrustState::Live, Reason::InOrder));
+    test.follower.live(store(3), test.now);
+    assert_eq!((test.index.len(), test.state().0), (4, TrustState::Live));
+}

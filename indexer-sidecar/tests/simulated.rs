@@ -2,7 +2,8 @@
 //! breaks, a process that restarts, a replay buffer that reaches back or not. Prints what was credited of what was
 //! held, by class of fault, beside what dropping everything at each fault would have credited.
 //!
-//! `WARMPATH_RUNS` sets the number of runs, `WARMPATH_SEED` the first seed. By default 240, forty of each kind of fault, so
+//! `WARMPATH_RUNS` sets the number of runs, `WARMPATH_SEED` the first seed; `WARMPATH_DRAWS` shifts what
+//! the follower does by chance. By default 240, forty of each kind of fault, so
 //! that all tests stay within minutes; 1,000 take a minute and a half.
 
 mod engine;
@@ -78,6 +79,9 @@ fn keys(path: &Path) -> Vec<BlockKey> {
 impl Run {
     fn new(seed: u64) -> Self {
         fastrand::seed(seed);
+        for _ in 0..setting("WARMPATH_DRAWS", 0) {
+            fastrand::u64(..);
+        }
         let mut random = fastrand::Rng::with_seed(seed);
         let index = Arc::new(SharedIndex::new(10_000));
         let metrics = Arc::new(EventMetrics::default());

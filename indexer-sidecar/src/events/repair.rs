@@ -60,6 +60,10 @@ impl Repair {
     /// On a new connection.
     pub(super) fn reconnected(&mut self, ask_at: Duration) {
         self.verify = self.order.last().map(|(seq, payload)| (seq, payload.clone()));
+        if self.verify.is_none() {
+            // Nothing will tell whether it is the same process: another one's numbers may never be reached.
+            self.seen = None;
+        }
         (self.to_the_end, self.fruitless, self.failed) = (true, 0, 0);
         self.until = ask_at + REPAIR_MAX;
         self.ask_at = Some(ask_at);

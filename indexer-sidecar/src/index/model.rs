@@ -122,7 +122,7 @@ impl State {
     }
 
     pub(super) fn apply(&mut self, batch: &Batch, now: Duration, picks: &Picks, address: &str, room: usize) {
-        let picks = (self.trust.state == TrustState::Partial).then_some((picks, address));
+        let picks = self.trust.state.needs_picks().then_some((picks, address));
         self.blocks.expire(now);
         let before = self.blocks.counted();
         for event in batch.events.iter().flatten() {

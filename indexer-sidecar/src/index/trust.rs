@@ -22,6 +22,11 @@ impl TrustState {
     /// All states.
     pub const ALL: [Self; 4] = [Self::Lost, Self::Recovering, Self::Partial, Self::Live];
 
+    /// Whether picks may prove what its events do not: some blocks' ancestors may be unknown.
+    pub(super) fn needs_picks(self) -> bool {
+        matches!(self, Self::Recovering | Self::Partial)
+    }
+
     /// Its name in metrics, logs and the admin API.
     pub fn name(self) -> &'static str {
         match self {
