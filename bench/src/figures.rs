@@ -1,5 +1,6 @@
 //! What a benchmark found: figures with names and units, printed and written alike.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 pub struct Figures {
     benchmark: &'static str,
     setting: Value,
-    rows: Vec<(String, f64, &'static str, Option<Bar>)>,
+    rows: Vec<(String, f64, Cow<'static, str>, Option<Bar>)>,
 }
 
 /// What a figure is to be.
@@ -50,7 +51,21 @@ impl Figures {
 
     /// The same, perhaps with what it is to be.
     pub fn maybe_bar(&mut self, name: impl Into<String>, value: f64, unit: &'static str, bar: Option<Bar>) {
-        self.rows.push((name.into(), value, unit, bar));
+        self.rows.push((name.into(), value, unit.into(), bar));
+    }
+
+    /// Those that another process has written.
+    pub fn take(&mut self, file: &Path) -> Result<()> {
+        let document: Value = serde_json::from_slice(&std::fs::read(file)?)?;
+        let rows = document["figures"].as_array().context("no figures")?.iter().map(|row| {
+            let text = |key: &str| row[key].as_str().map(str::to_owned);
+            let bar = |key: &str| row[key].as_f64();
+            let bar = bar("at_most").map(Bar::AtMost).or(bar("at_least").map(Bar::AtLeast));
+            Some((text("name")?, row["value"].as_f64()?, Cow::Owned(text("unit")?), bar))
+        });
+        let rows = rows.collect::<Option<Vec<_>>>().context("a figure without name, value or unit")?;
+        self.rows.extend(rows);
+        Ok(())
     }
 
     /// Print them as a table.
@@ -63,7 +78,7 @@ impl Figures {
             table.add_row([
                 name.clone(),
                 format!("{value:.digits$}"),
-                (*unit).to_owned(),
+                unit.to_string(),
                 bar.map_or_else(String::new, |bar| bar.label(*value)),
             ]);
         }
