@@ -74,7 +74,11 @@ async fn sidecar_restarted(steer: Steer) {
     let metrics = metrics(&stack).await;
     assert!(metrics.sum("warmpath_line_closed") >= 1.0);
     assert_eq!(metrics.sum("warmpath_wrong_phase") + metrics.sum("warmpath_host_errors"), 0.0);
-    assert_eq!(metrics.sum("warmpath_passes") - common::passes(&metrics, "callout_error"), 0.0);
+    // An ask may be overdue before its stream is seen to end, and a sidecar that has just begun knows no endpoint yet.
+    let expected =
+        ["callout_error", "callout_timeout", "no_endpoints"].map(|reason| common::passes(&metrics, reason));
+    let others = metrics.sum("warmpath_passes") - expected.iter().sum::<f64>();
+    assert_eq!(others, 0.0, "passed for another reason");
 }
 
 async fn stream_cut(steer: Steer) {
