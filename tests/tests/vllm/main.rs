@@ -77,7 +77,7 @@ async fn predicted_hits_are_vllms_to_the_token() -> Result<()> {
         "{ledger}"
     );
     assert!(
-        ledger.by_form.len() == 3 && ledger.by_form.values().all(|row| row.part + row.full >= 10),
+        ledger.by_form.len() == 3 && ledger.by_form.values().all(|row| row.part + row.full >= 5),
         "{ledger}"
     );
     assert!(ledger.salted.part + ledger.salted.full >= 10 && ledger.salted.zero >= 10, "{:?}", ledger.salted);
