@@ -1,6 +1,8 @@
 //! Random events, and a naive twin of the index that keeps lists of copies with their whole prefix.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+mod windows;
+
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -10,6 +12,8 @@ use indexer_sidecar::index::{EndpointMatch, KeyRules, Reason, SharedIndex, Strea
 use proptest::prelude::*;
 use warmpath_core::block::{KeySpace, chain};
 use warmpath_core::definition::SaltRule;
+
+use windows::Windows;
 
 pub(crate) const BLOCK: usize = 2;
 /// Two blocks are needed before a hit's end.
@@ -99,41 +103,6 @@ pub(crate) struct Rank {
     sparse: bool,
     doubtful: bool,
     windows: Windows,
-}
-
-/// What the group with sliding windows holds.
-#[derive(Default)]
-struct Windows {
-    /// Copies of blocks, and whether they had a name when they came.
-    copies: Vec<(Prompt, bool)>,
-    seen: bool,
-    unknown: bool,
-}
-
-impl Windows {
-    fn forget(&mut self, unknown: bool) {
-        self.copies.clear();
-        self.unknown = unknown;
-    }
-
-    /// As `SlidingWindowManager.find_longest_cache_hit` of vLLM 0.32 searches: from the right, for so many in a row.
-    fn fit(&self, prompt: &Prompt, blocks: u32) -> u32 {
-        if self.unknown || !self.seen {
-            return blocks;
-        }
-        let mut row = 0;
-        for block in (0..blocks as usize).rev() {
-            if self.copies.contains(&(prompt.prefix(block + 1), true)) {
-                row += 1;
-                if row >= (WINDOW_TOKENS as usize - 1).div_ceil(BLOCK) {
-                    return (block + row) as u32;
-                }
-            } else {
-                row = 0;
-            }
-        }
-        row as u32
-    }
 }
 
 impl Rank {
