@@ -16,6 +16,7 @@ mod expressions;
 mod folds;
 #[cfg(feature = "hf-tokenizers")]
 mod hf;
+mod letters;
 mod merge;
 mod meta;
 mod normalize;

@@ -71,7 +71,7 @@ pub(super) struct Meta {
     pub(super) added_normalized: Vec<AddedToken>,
     /// Ids that special tokens put in front of a prompt, and behind it.
     pub(super) specials: [Vec<u32>; 2],
-    /// [`Main::Stages`].
+    /// Automata that cut text instead of `rules`; none where a scanner does.
     pub(super) stages: Vec<Automaton>,
 }
 
@@ -209,11 +209,8 @@ impl Meta {
             specials: [read.numbers()?, read.numbers()?],
             stages: read.list(read_stage)?,
         };
-        let has_stages = (1..=STAGES_MAX).contains(&meta.stages.len());
-        if has_stages != (meta.rules.main == Main::Stages) {
-            return None;
-        }
-        (read.0.is_empty() && matches!(meta.symbols.bytes.len(), 0 | 256)).then_some(meta)
+        let fits = meta.stages.len() <= STAGES_MAX && matches!(meta.symbols.bytes.len(), 0 | 256);
+        (read.0.is_empty() && fits).then_some(meta)
     }
 }
 

@@ -19,22 +19,12 @@ pub(super) enum Main {
     O200k,
     /// DeepSeek V3's third stage: punctuation with the ASCII letters behind it, marks as letters.
     DeepSeek,
-    /// None of these: [`super::automata`].
-    Stages,
 }
 
 impl Main {
     /// By its number in an asset.
-    pub(super) const ALL: [Self; 8] = [
-        Self::Whole,
-        Self::Spaces,
-        Self::EverySpace,
-        Self::Gpt2,
-        Self::Cl100k,
-        Self::O200k,
-        Self::DeepSeek,
-        Self::Stages,
-    ];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Whole, Self::Spaces, Self::EverySpace, Self::Gpt2, Self::Cl100k, Self::O200k, Self::DeepSeek];
 }
 
 /// Alternatives and classes in which relatives of one main expression differ.
@@ -62,7 +52,7 @@ impl Rules {
     /// these expressions has such a place inside, none looks behind where it starts, and what ends there only asks
     /// whether the run goes on. (What automata do, the compiler finds out.)
     pub(super) fn cut_at_space(&self) -> bool {
-        !matches!(self.main, Main::Whole | Main::Stages)
+        self.main != Main::Whole
     }
 
     /// Whether text may be cut between `\n` and what is neither white space nor `/`: every word with a line end in it

@@ -50,7 +50,7 @@ impl<'a> Scanner<'a> {
             Main::Cl100k => self.cl100k(at),
             Main::O200k => self.o200k(at),
             Main::DeepSeek => self.deepseek_or_gap(at),
-            Main::Whole | Main::Stages => self.run(at, !(1 << END)),
+            Main::Whole => self.run(at, !(1 << END)),
             Main::Spaces => self.until_space(self.spaces(at)),
             Main::EverySpace => self.until_space(at + usize::from(self.bytes.get(at) == Some(&b' '))),
         }

@@ -41,10 +41,10 @@ pub(in super::super) struct Automata {
 }
 
 impl Automata {
-    /// The asset's sections of atoms.
-    pub(super) fn sections(self) -> [Vec<u8>; 3] {
+    /// The stages, and the asset's sections of atoms.
+    pub(super) fn into_parts(self) -> (Vec<Automaton>, [Vec<u8>; 3]) {
         let [blocks, entries] = super::unicode::sections(&self.table);
-        [blocks, entries, self.bytes]
+        (self.stages, [blocks, entries, self.bytes])
     }
 }
 

@@ -7,6 +7,7 @@ use super::super::automata::Atoms;
 use super::super::classes::{BLOCK_CHARS, Classes};
 use super::super::encoder::Tables;
 use super::super::folds::{self, Folds};
+use super::super::letters;
 use super::super::merge::Merger;
 use super::super::meta::{Meta, NO_ID, Symbols};
 use super::super::pairs::{self, IDS_MAX, Merged, Pairs, RANKS_MAX};
@@ -169,17 +170,9 @@ fn spans_spaces(merges: &[Merge<'_>]) -> bool {
     })
 }
 
-/// The byte that each character of the byte-level alphabet stands for: <https://github.com/openai/gpt-2>, `encoder.py`.
-pub(super) fn byte_alphabet() -> HashMap<char, u8> {
-    let plain = |byte: &u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-    let others = (0..=255_u8).filter(|byte| !plain(byte)).zip(0x100_u32..);
-    let others = others.filter_map(|(byte, code)| Some((char::from_u32(code)?, byte)));
-    (0..=255).filter(plain).map(|byte| (char::from(byte), byte)).chain(others).collect()
-}
-
 /// Texts of tokens as the runtime sees words: bytes of a byte-level model, spaces for U+2581.
 fn tokens(file: &ModelFile, cut: &Cut) -> Vec<(u32, Vec<u8>)> {
-    let alphabet = byte_alphabet();
+    let alphabet = letters::bytes();
     let text = |token: &str| -> Option<Vec<u8>> {
         if cut.bytes {
             token.chars().map(|character| alphabet.get(&character).copied()).collect()
@@ -214,7 +207,7 @@ fn symbols(file: &ModelFile, cut: &Cut) -> Result<Symbols, CompileError> {
     let fallback = file.byte_fallback == Some(true);
     let mut bytes = vec![NO_ID; 256];
     if cut.bytes {
-        for (character, byte) in byte_alphabet() {
+        for (character, byte) in letters::bytes() {
             if let Some(entry) = bytes.get_mut(usize::from(byte)) {
                 *entry = id(character.encode_utf8(&mut [0; 4]));
             }

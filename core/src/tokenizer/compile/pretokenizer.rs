@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
+use super::super::letters;
 use super::super::meta::Prefix;
 use super::super::rules::{Main, Rules};
 use super::expression;
-use super::model::byte_alphabet;
 use super::normalizer::Normalizer;
 use super::{CompileError, Cut, unsupported};
 
@@ -101,8 +101,8 @@ fn byte_level(last: &Value, stages: &[&Value]) -> Result<Cut, CompileError> {
 
 /// Stages that no scanner is written for.
 fn automata(stages: &[&Value]) -> Result<Cut, CompileError> {
-    let automata = Some(super::automata::read(stages, &byte_alphabet())?);
-    let rules = Rules::of(Main::Stages);
+    let automata = Some(super::automata::read(stages, &letters::bytes())?);
+    let rules = Rules::of(Main::Whole);
     Ok(Cut { rules, bytes: true, metaspace: false, prefix: Prefix::Never, isolated: Vec::new(), automata })
 }
 

@@ -15,6 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::letters::letters;
 use super::{Object, Pipeline, PipelineError, TOKENIZER, object};
 
 const TEKKEN: &str = "tekken.json";
@@ -149,14 +150,4 @@ fn parts<'t>(token: &'t [u8], ranks: &HashMap<&[u8], usize>) -> Vec<(&'t [u8], &
         .collect();
     parts.sort_unstable_by_key(|(left, right, ..)| (*left, *right));
     parts.into_iter().map(|(_, _, left, right)| (left, right)).collect()
-}
-
-/// The letters of byte-level BPE, by byte (`bytes_to_unicode` of GPT-2).
-fn letters() -> Vec<char> {
-    let mut others = 256..;
-    let mut letter = |byte: u8| match byte {
-        b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
-        _ => others.next().and_then(char::from_u32).unwrap_or_default(),
-    };
-    (0..=u8::MAX).map(&mut letter).collect()
 }

@@ -1,5 +1,10 @@
 //! Strings that are spelled out: what a generator would hit too seldom.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::super::letters;
+
 /// White space of every kind: `White_Space`, Python's and Rust's, and what looks like it.
 pub(super) const SPACES: [char; 34] = [
     ' ', ' ', ' ', ' ', '\n', '\n', '\r', '\t', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{1f}',
@@ -192,30 +197,20 @@ pub(super) const PIECES: [&str; 24] = [
     "http",
 ];
 
+/// The bytes of a byte-level vocabulary's letters.
+static BYTES: LazyLock<HashMap<char, u8>> = LazyLock::new(letters::bytes);
+
 /// The text that a vocabulary's entry stands for; none where it is not text by itself.
 ///
-/// Byte-level entries spell bytes as characters of their own (GPT-2's `bytes_to_unicode`); SentencePiece's spell a
+/// Byte-level entries spell bytes as characters of their own ([`letters`]); SentencePiece's spell a
 /// space as `▁`. An entry that could be either is taken as byte-level.
 pub(super) fn text_of(entry: &str) -> Option<String> {
-    let bytes: Option<Vec<u8>> = entry.chars().map(byte_of).collect();
+    let bytes: Option<Vec<u8>> = entry.chars().map(|letter| BYTES.get(&letter).copied()).collect();
     match bytes {
         Some(bytes) => String::from_utf8(bytes).ok(),
         None => Some(entry.replace('▁', " ")),
     }
     .filter(|text| !text.is_empty())
-}
-
-/// The byte that a character stands for in a byte-level vocabulary.
-fn byte_of(c: char) -> Option<u8> {
-    let code = u32::from(c);
-    match code {
-        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => u8::try_from(code).ok(),
-        // 0x100 and on stand for the rest in order: 0 to 0x20, 0x7f to 0xa0, 0xad.
-        0x100..=0x120 => u8::try_from(code - 0x100).ok(),
-        0x121..=0x142 => u8::try_from(code - 0x121 + 0x7f).ok(),
-        0x143 => Some(0xad),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
