@@ -1,5 +1,6 @@
 //! Odd `tokenizer.json` files of every kind, with what Python's `tokenizers` made of strings (`data/kinds/make.py`): what
 //! our runtime or the crate take is exact, and what they would not be exact for is refused.
+//! `WARMPATH_KINDS` names another file of `make.py`.
 #![cfg(not(target_arch = "wasm32"))]
 
 mod common;
@@ -33,7 +34,7 @@ fn difference(tokenizer: &dyn Tokenizer, rows: &[Value]) -> Option<String> {
 #[test]
 fn every_kind_is_exact_or_refused() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kinds/cases.jsonl.gz");
-    // Another file of `make.py`: what is not taken is printed.
+    // Of another file, what is not taken is printed.
     let other = std::env::var_os("WARMPATH_KINDS").map(PathBuf::from);
     let cases = other.clone().unwrap_or(here);
     let lines = String::from_utf8(common::gunzip(&cases)).unwrap();

@@ -58,10 +58,13 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, CompileError> {
         entries: entries.as_chunks().0,
     };
     let added = added::read(&file.added_tokens, &model, &normalizer, &classes, cut.metaspace)?;
+    let cuts = cuts::cuts(&cut, &normalizer.steps, &added);
+    let (stages, [atom_blocks, atom_entries, atom_bytes]) =
+        cut.automata.map(Automata::into_parts).unwrap_or_default();
     let meta = Meta {
         vocab_size: added.vocab_size,
         symbols: model.symbols.clone(),
-        cuts: cuts::cuts(&cut, &normalizer.steps, &added),
+        cuts,
         steps: normalizer.steps,
         metaspace: cut.metaspace,
         prefix: cut.prefix,
@@ -69,13 +72,8 @@ pub fn compile(tokenizer_json: &[u8]) -> Result<Vec<u8>, CompileError> {
         added: added.raw,
         added_normalized: added.normalized,
         specials: post::read(&file.post_processor)?,
-        stages: cut
-            .automata
-            .as_mut()
-            .map(|automata| std::mem::take(&mut automata.stages))
-            .unwrap_or_default(),
+        stages,
     };
-    let [atom_blocks, atom_entries, atom_bytes] = cut.automata.map(Automata::sections).unwrap_or_default();
     let [slots, records] = model.vocabulary(&meta)?;
     let [fold_blocks, fold_entries] = model.folds;
     let sections = [
