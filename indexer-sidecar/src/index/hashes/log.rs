@@ -1,17 +1,17 @@
-//! Entries one after the other, as they came: a hash and what is kept for it, in 14 bytes.
+//! Entries one after the other, as they came: a hash and what is kept for it, in 12 to 14 bytes.
 //!
-//! In chunks, so that adding one never copies the others. There are no holes: whoever takes one out moves the last one
-//! there.
+//! The last bits of a hash are **cut** where they are known from elsewhere: none, 8 or 16 of them. In chunks, so that
+//! adding an entry never copies the others. There are no holes: whoever takes one out moves the last one there.
 
 use prefetch_index::prefetch_index;
 
 /// What is kept for a hash: place, 5 bytes | copies and flags, 1 byte.
 pub(super) type Packed = [u8; 6];
 
-/// Hash, 8 bytes | [`Packed`]. Bytes, so that an entry begins where the last one ends.
-pub(super) type Bytes = [u8; 14];
-
-/// Entries of one chunk: 3.5 KiB, of which half are to spare on average.
+const VALUE: usize = size_of::<Packed>();
+/// Most bits of a hash that are cut.
+pub(super) const CUT_MAX: u32 = 16;
+/// Entries of one chunk: 3 KiB, of which half are to spare on average.
 const CHUNK: usize = 256;
 /// Entries that the first chunk begins with.
 const FIRST: usize = 8;
@@ -20,53 +20,96 @@ const FIRST: usize = 8;
 #[derive(Default)]
 pub(super) struct Log {
     /// All but the last, each full.
-    chunks: Vec<Box<[Bytes]>>,
+    chunks: Vec<Box<[u8]>>,
     /// Where entries are added; never full.
-    tail: Vec<Bytes>,
+    tail: Box<[u8]>,
+    /// Bytes of it that are in use.
+    end: usize,
+    len: usize,
+    cut: u32,
 }
 
 impl Log {
+    /// Without entries; `cut` is 0, 8 or 16.
+    pub(super) fn new(cut: u32) -> Self {
+        Self { cut, ..Self::default() }
+    }
+
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.chunks.len() * CHUNK + self.tail.len()
+        self.len
+    }
+
+    /// Bits of a hash that are not kept.
+    #[inline]
+    pub(super) fn cut(&self) -> u32 {
+        self.cut
+    }
+
+    /// Bytes of an entry: what is left of the hash, and [`Packed`].
+    #[inline]
+    fn size(&self) -> usize {
+        size_of::<u64>() + VALUE - self.cut as usize / 8
     }
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        let entries = self.chunks.len() * CHUNK + self.tail.capacity();
-        entries * size_of::<Bytes>() + self.chunks.capacity() * size_of::<Box<[Bytes]>>()
+        let chunks = self.chunks.len() * CHUNK * self.size() + self.tail.len();
+        chunks + self.chunks.capacity() * size_of::<Box<[u8]>>()
     }
 
     /// Asks memory for where the next entry goes.
     #[inline]
     pub(super) fn touch(&self) {
-        prefetch_index(&self.tail, self.tail.len());
+        prefetch_index(&self.tail, self.end);
     }
 
-    /// The entry at a position. It must be there.
+    /// The entry at a position and what lies behind it.
+    #[inline]
+    fn entry(&self, position: usize) -> &[u8] {
+        let chunk = self.chunks.get(position / CHUNK).unwrap_or(&self.tail);
+        chunk.get(position % CHUNK * self.size()..).unwrap_or_default()
+    }
+
+    /// The hash of the entry at a position, with zeros for what is cut. It must be there.
+    #[inline]
+    pub(super) fn hash(&self, position: usize) -> u64 {
+        let bytes = self.entry(position).first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        // What of these bytes is kept for it goes here.
+        bytes << self.cut
+    }
+
+    /// The hash as [`Self::hash`], and what is kept for it.
     #[inline]
     pub(super) fn at(&self, position: usize) -> (u64, Packed) {
-        let chunk = self.chunks.get(position / CHUNK).map_or(&self.tail[..], |chunk| &chunk[..]);
-        unpacked(chunk.get(position % CHUNK).unwrap_or(&[0; 14]))
+        let value = self.entry(position).get(self.size() - VALUE..).and_then(|bytes| bytes.first_chunk());
+        (self.hash(position), value.copied().unwrap_or_default())
     }
 
     /// Sets the entry at a position. One must be there.
     #[inline]
     pub(super) fn set(&mut self, position: usize, hash: u64, value: Packed) {
-        let chunk = self.chunks.get_mut(position / CHUNK).map_or(&mut self.tail[..], |chunk| &mut chunk[..]);
-        if let Some(entry) = chunk.get_mut(position % CHUNK) {
-            *entry = packed(hash, value);
+        let (size, cut) = (self.size(), self.cut);
+        let chunk = self.chunks.get_mut(position / CHUNK).unwrap_or(&mut self.tail);
+        let at = position % CHUNK * size;
+        if let Some(entry) = chunk.get_mut(at..at + size) {
+            write(entry, hash >> cut, value);
         }
     }
 
     /// Adds an entry; its position is the length before.
     #[inline]
     pub(super) fn push(&mut self, hash: u64, value: Packed) {
-        if self.tail.len() == self.tail.capacity() {
+        let size = self.size();
+        if self.end == self.tail.len() {
             self.extend();
         }
-        self.tail.push(packed(hash, value));
-        if self.tail.len() == CHUNK {
+        if let Some(entry) = self.tail.get_mut(self.end..self.end + size) {
+            write(entry, hash >> self.cut, value);
+        }
+        self.end += size;
+        self.len += 1;
+        if self.end == CHUNK * size {
             self.begin();
         }
     }
@@ -74,8 +117,12 @@ impl Log {
     /// The first chunk grows by doubling, so that a table of a few hashes is small.
     #[cold]
     fn extend(&mut self) {
-        let room = if self.chunks.is_empty() { (self.tail.len() * 2).clamp(FIRST, CHUNK) } else { CHUNK };
-        self.tail.reserve_exact(room - self.tail.len());
+        let room = if self.chunks.is_empty() { (self.len * 2).clamp(FIRST, CHUNK) } else { CHUNK };
+        let mut tail = vec![0; room * self.size()];
+        for (byte, old) in tail.iter_mut().zip(&self.tail) {
+            *byte = *old;
+        }
+        self.tail = tail.into_boxed_slice();
     }
 
     #[cold]
@@ -83,47 +130,33 @@ impl Log {
         if self.chunks.len() == self.chunks.capacity() {
             self.chunks.reserve_exact((self.chunks.len() / 8).max(4));
         }
-        self.chunks.push(std::mem::take(&mut self.tail).into_boxed_slice());
+        self.chunks.push(std::mem::take(&mut self.tail));
+        self.end = 0;
     }
 
     /// Takes out the last entry.
     pub(super) fn pop(&mut self) -> Option<(u64, Packed)> {
-        if self.tail.is_empty() {
-            self.tail = self.chunks.pop()?.into_vec();
+        let last = self.len.checked_sub(1)?;
+        if self.end == 0 {
+            self.tail = self.chunks.pop()?;
+            self.end = self.tail.len();
             if self.chunks.capacity() > 2 * self.chunks.len() + 8 {
                 self.chunks.shrink_to(self.chunks.len() + 4);
             }
         }
-        self.tail.pop().map(|bytes| unpacked(&bytes))
-    }
-
-    /// Its entries, the oldest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Packed)> {
-        self.chunks().flatten().map(unpacked)
-    }
-
-    /// Its entries as they lie, some at a time.
-    pub(super) fn chunks(&self) -> impl Iterator<Item = &[Bytes]> {
-        self.chunks.iter().map(|chunk| &chunk[..]).chain([&self.tail[..]])
+        self.len = last;
+        self.end -= self.size();
+        Some(self.at(last))
     }
 }
 
-/// The hash of an entry.
+/// An entry of 12 to 14 bytes: the last bytes of a `hash` that has zeros before them give way.
 #[inline]
-pub(super) fn hash_of(entry: &Bytes) -> u64 {
-    unpacked(entry).0
-}
-
-#[inline]
-fn packed(hash: u64, value: Packed) -> Bytes {
-    let mut bytes = [0; 14];
-    bytes[..8].copy_from_slice(&hash.to_le_bytes());
-    bytes[8..].copy_from_slice(&value);
-    bytes
-}
-
-#[inline]
-fn unpacked(bytes: &Bytes) -> (u64, Packed) {
-    let [a, b, c, d, e, f, g, h, value @ ..] = *bytes;
-    (u64::from_le_bytes([a, b, c, d, e, f, g, h]), value)
+fn write(entry: &mut [u8], hash: u64, value: Packed) {
+    if let Some(bytes) = entry.first_chunk_mut() {
+        *bytes = hash.to_le_bytes();
+    }
+    if let Some(bytes) = entry.last_chunk_mut() {
+        *bytes = value;
+    }
 }

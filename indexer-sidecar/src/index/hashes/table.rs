@@ -2,29 +2,21 @@
 //!
 //! The index has [`Bucket`]s of one cache line, each with 15 numbers: a tag of the hash, and the entry's position. So a
 //! new hash costs one line that is not in the cache, as the end of the log is; and what is in no order, and must have
-//! room to spare, is 4 of an entry's 18 bytes.
+//! room to spare, is 4 of an entry's 16 to 18 bytes.
 //!
 //! A number lies in the bucket of its hash, its **home**, or in the next one that had room; every bucket that it went
 //! past counts it, so that a search ends at the first one that nothing went past, and taking a number out moves no
 //! other. Positions take as many bits as the index can have entries, the tag has the rest: 17 bits for 30,000 entries, 10
-//! for four million, of which one search in a hundred then reads an entry in vain.
-//!
-//! The index is written anew from the log at another size when it is too full or too empty. All tables of a model fill at
-//! the same pace, and would all grow at the same moment if they grew alike: so by how much is drawn each time.
+//! for four million, of which one search in a hundred then reads an entry in vain. The bytes of a hash that are in the tag are
+//! not in the log as well: two of them up to 65,535 entries, one up to 16 million.
+
+mod growth;
 
 use fastrand::Rng;
 use prefetch_index::prefetch_index;
 
-use super::bucket::{Bucket, SLOTS};
-use super::log::{Log, Packed, hash_of};
-
-/// Fullest, in parts of the slots. At more, too many numbers lie beyond their home.
-const FULL: f64 = 0.91;
-/// As full after it grew, between these: by two thirds, so that each number is written three times in all. Over all
-/// tables, at a random moment of their growth, an entry takes 4.3 bytes / 0.70 here.
-const GROWN: [f64; 2] = [0.52, 0.58];
-/// Emptier than this it shrinks.
-const EMPTY: f64 = 0.40;
+use super::bucket::Bucket;
+use super::log::{CUT_MAX, Log, Packed};
 
 /// Where an entry is.
 #[derive(Clone, Copy)]
@@ -37,8 +29,8 @@ pub(super) struct At {
 #[derive(Default)]
 pub(super) struct Table {
     buckets: Box<[Bucket]>,
-    /// The bits of a number that are its tag; the others are the position.
-    tags: u32,
+    /// Bits of a number that are the position; the others are the tag.
+    places: u32,
     /// Most entries.
     full: u32,
     log: Log,
@@ -57,12 +49,18 @@ impl Table {
 
     /// Its entries, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Packed)> {
-        self.log.iter()
+        let of = |number: u32| {
+            let (hash, value) = self.log.at(self.position(number));
+            (hash | self.low(number), value)
+        };
+        self.buckets.iter().flat_map(move |bucket| (0..bucket.len()).map(move |slot| of(bucket.at(slot))))
     }
 
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        ((u128::from(hash) * self.buckets.len() as u128) >> u64::BITS) as usize
+        // All bits that may be cut say nothing, so that what the log keeps is enough to know the home.
+        let hash = hash >> CUT_MAX;
+        ((u128::from(hash) * self.buckets.len() as u128) >> (u64::BITS - CUT_MAX)) as usize
     }
 
     #[inline]
@@ -70,10 +68,22 @@ impl Table {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
+    /// The bits of a number that are its tag.
+    #[inline]
+    fn tags(&self) -> u32 {
+        (u64::from(u32::MAX) << self.places) as u32
+    }
+
     #[inline]
     fn number(&self, hash: u64, position: usize) -> u32 {
         // The first bits of the hash say the home: the last ones are others.
-        hash as u32 & self.tags | position as u32
+        (hash << self.places) as u32 | position as u32
+    }
+
+    /// What the log has cut of the hash.
+    #[inline]
+    fn low(&self, number: u32) -> u64 {
+        u64::from(number) >> self.places & ((1 << self.log.cut()) - 1)
     }
 
     /// Asks memory for what a search for `hash` will read, and for where it would be added.
@@ -84,13 +94,15 @@ impl Table {
     }
 
     /// Where `hash` is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, hash: u64) -> Option<At> {
         let mut at = self.home(hash);
+        // What is cut is in the tag.
+        let (tag, tags, high) = (self.number(hash, 0), self.tags(), hash & (u64::MAX << self.log.cut()));
         loop {
             let bucket = self.buckets.get(at)?;
-            for slot in bucket.search(hash as u32, self.tags) {
-                if self.log.at(self.position(bucket.at(slot))).0 == hash {
+            for slot in bucket.search(tag, tags) {
+                if self.log.hash((bucket.at(slot) & !tags) as usize) == high {
                     return Some(At { bucket: at, slot });
                 }
             }
@@ -103,7 +115,7 @@ impl Table {
 
     #[inline]
     fn position(&self, number: u32) -> usize {
-        (number & !self.tags) as usize
+        (number & !self.tags()) as usize
     }
 
     #[inline]
@@ -160,7 +172,7 @@ impl Table {
         {
             self.refill(removed, hash, value);
         }
-        if (self.len() as f64) < f64::from(self.full) * (EMPTY / FULL) && self.buckets.len() > 1 {
+        if self.is_sparse() {
             self.grow(random);
         }
         if self.len() == 0 {
@@ -170,70 +182,24 @@ impl Table {
 
     /// Puts the entry that was the last one where another was taken out.
     fn refill(&mut self, removed: usize, hash: u64, value: Packed) {
+        let (last, tags) = (self.len() as u32, self.tags());
         self.log.set(removed, hash, value);
-        let (old, new) = (self.number(hash, self.len()), self.number(hash, removed));
         let mut bucket = self.home(hash);
         // It is in one of the buckets up to the first that nothing went past.
         for _ in 0..self.buckets.len() {
-            let slots = self.buckets[bucket].search(hash as u32, self.tags);
-            for slot in slots {
-                if self.buckets[bucket].at(slot) == old {
-                    return self.buckets[bucket].set(slot, new);
-                }
+            let line = &mut self.buckets[bucket];
+            if let Some(slot) = line.search(last, !tags).next() {
+                return line.set(slot, line.at(slot) & tags | removed as u32);
             }
             bucket = self.next(bucket);
         }
-    }
-
-    /// Keeps the entries of which `keep` makes others.
-    pub(super) fn retain(&mut self, random: &mut Rng, mut keep: impl FnMut(u64, Packed) -> Option<Packed>) {
-        let mut kept = 0;
-        for position in 0..self.len() {
-            let (hash, value) = self.log.at(position);
-            if let Some(value) = keep(hash, value) {
-                self.log.set(kept, hash, value);
-                kept += 1;
-            }
-        }
-        if kept == 0 {
-            *self = Self::default();
-        } else if kept < self.len() {
-            while self.len() > kept {
-                self.log.pop();
-            }
-            self.grow(random);
-        }
-    }
-
-    /// Writes the index anew, as large as it should be for its entries and one more.
-    #[cold]
-    fn grow(&mut self, random: &mut Rng) {
-        let part = GROWN[0] + (GROWN[1] - GROWN[0]) * random.f64();
-        let buckets = ((self.len() + 1) as f64 / (SLOTS as f64 * part)).ceil() as usize;
-        self.full = ((buckets * SLOTS) as f64 * FULL) as u32;
-        self.tags = !(u32::MAX >> self.full.leading_zeros());
-        // Before there is another one: it holds nothing that the log does not.
-        self.buckets = Box::default();
-        self.buckets = vec![Bucket::NEW; buckets].into_boxed_slice();
-        let log = std::mem::take(&mut self.log);
-        let mut position = 0;
-        for chunk in log.chunks() {
-            // A large index is in no cache: many lines are waited for together.
-            chunk.iter().for_each(|entry| prefetch_index(&self.buckets, self.home(hash_of(entry))));
-            for entry in chunk {
-                let hash = hash_of(entry);
-                let number = self.number(hash, position);
-                let bucket = self.room(self.home(hash));
-                self.buckets[bucket].push(number);
-                position += 1;
-            }
-        }
-        self.log = log;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     /// Each bucket must count just those that went past it, or searches would end too early or go on for ever longer.
@@ -274,5 +240,41 @@ mod tests {
         }
         assert!(crowded > 1_000, "only {crowded} buckets were ever passed");
         assert_eq!(table.len(), held.len());
+    }
+
+    /// Eight hashes at a time that differ only in bits which the log cuts, through both numbers of such bits and back.
+    #[test]
+    fn hashes_that_are_alike_in_the_log_stay_apart() {
+        let mut random = Rng::with_seed(2);
+        let (mut table, mut twin) = (Table::default(), HashMap::new());
+        let (mut hashes, mut cuts) = (Vec::new(), Vec::new());
+        while table.len() < 70_000 {
+            let first = random.u64(..);
+            for hash in (0..8).map(|nth| first ^ (nth * 0x1249)) {
+                let value = [(); 6].map(|()| random.u8(..));
+                assert!(table.find(hash).is_none(), "{hash:x} is not there");
+                table.insert(hash, value, &mut random);
+                twin.insert(hash, value);
+                hashes.push(hash);
+            }
+            cuts.push(table.log.cut());
+        }
+        random.shuffle(&mut hashes);
+        assert_eq!(table.iter().collect::<HashMap<_, _>>(), twin);
+        while let Some(hash) = hashes.pop() {
+            let at = table.find(hash).expect("it is there");
+            assert_eq!(Some(table.at(at)), twin.remove(&hash));
+            table.remove(at, hash, &mut random);
+            cuts.push(table.log.cut());
+            if table.len() % 20_000 == 0 {
+                table.retain(&mut random, |hash, value| (hash % 64 != 5).then_some(value));
+                twin.retain(|hash, _| hash % 64 != 5);
+                hashes.retain(|hash| hash % 64 != 5);
+                check(&table);
+                assert_eq!(table.iter().collect::<HashMap<_, _>>(), twin);
+            }
+        }
+        cuts.dedup();
+        assert_eq!((cuts, table.len(), table.bytes()), (vec![16, 8, 16, 0], 0, 0));
     }
 }
