@@ -39,6 +39,30 @@ fn every_family_equals_the_reference() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+/// A character without a token falls back to bytes, so those of UTF-8 beyond ASCII need tokens, and of ASCII those that
+/// are no tokens themselves.
+#[test]
+fn bytes_that_a_text_can_fall_back_to_need_tokens() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizers/gemma.json");
+    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let without = |byte: &str| {
+        let mut file = file.clone();
+        let removed = file["model"]["vocab"].as_object_mut().unwrap().remove(byte);
+        assert!(removed.is_some(), "{byte}");
+        differences(&serde_json::to_vec(&file).unwrap(), 3)
+    };
+    for harmless in ["<0x61>", "<0x0A>", "<0xC1>", "<0xF5>"] {
+        assert_eq!(without(harmless), None, "{harmless}");
+    }
+    for needed in ["<0x00>", "<0x7F>", "<0x80>", "<0xC3>", "<0xF4>"] {
+        let refusal = without(needed).unwrap_or_default();
+        assert!(
+            refusal.contains("model.byte_fallback with tokens for some bytes only"),
+            "{needed}: {refusal}"
+        );
+    }
+}
+
 #[test]
 fn shared_tokenizers_equal_the_reference() {
     for name in ["qwen3", "deepseek", "gpt2", "mistral_v1"] {

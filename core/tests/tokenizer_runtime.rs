@@ -18,7 +18,7 @@ macro_rules! family {
 }
 
 /// One file of each way to cut text and to put something in front of it.
-const FAMILIES: [&[u8]; 12] = [
+const FAMILIES: [&[u8]; 13] = [
     family!("qwen"),
     family!("o200k"),
     family!("deepseek"),
@@ -31,6 +31,7 @@ const FAMILIES: [&[u8]; 12] = [
     family!("metaspace_first"),
     family!("metaspace_always"),
     family!("gemma"),
+    family!("gemma2"),
 ];
 
 /// Caches so small that entries are thrown out all the time.

@@ -215,15 +215,24 @@ fn symbols(file: &ModelFile, cut: &Cut) -> Result<Symbols, CompileError> {
     } else if fallback {
         bytes = (0..=255_u8).map(|byte| id(&format!("<{byte:#04X}>"))).collect();
     }
-    let missing = bytes.iter().filter(|id| **id == NO_ID).count();
-    if fallback && !matches!((cut.bytes, missing), (true, 0) | (false, 0 | 256)) {
+    // What falls back is a character without a token: an ASCII byte only where it is one (Gemma has a token for the tab
+    // and none for its byte), and no byte that UTF-8 has not.
+    let falls_back = |byte: u8| match byte {
+        0..0x80 => id(char::from(byte).encode_utf8(&mut [0; 4])) == NO_ID,
+        0xc0 | 0xc1 | 0xf5.. => false,
+        _ => true,
+    };
+    let has_none = bytes.iter().all(|id| *id == NO_ID);
+    let is_missing = |(byte, id): (u8, &u32)| *id == NO_ID && (cut.bytes || falls_back(byte));
+    let some_missing = (0..=255).zip(&bytes).any(is_missing);
+    if fallback && some_missing && (cut.bytes || !has_none) {
         return unsupported("model.byte_fallback with tokens for some bytes only");
     }
     let unknown = file.unk_token.as_deref().map_or(NO_ID, id);
-    if file.unk_token.is_some() && unknown == NO_ID && missing > 0 {
+    if file.unk_token.is_some() && unknown == NO_ID && some_missing {
         return unsupported("model.unk_token that is not in the vocabulary");
     }
-    if !cut.bytes && missing > 0 {
+    if !cut.bytes && has_none {
         bytes.clear();
     }
     Ok(Symbols { characters: !cut.bytes, bytes, unknown, fuse_unknown: file.fuse_unk == Some(true) })

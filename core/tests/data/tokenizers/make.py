@@ -140,6 +140,8 @@ def sentence_piece(name, pre, normal, **options):
         if token.strip() == token:
             file["model"]["vocab"][token] = len(file["model"]["vocab"])
     file["model"]["merges"] += [["▁", "▁"], ["▁▁", "▁▁"]]
+    for token in options.pop("without", []):
+        del file["model"]["vocab"][token]
     file["added_tokens"] = [added(token) for token in special[:3]] + options.pop("tokens", [])
     file["normalizer"], file["pre_tokenizer"] = normal, pre
     file["post_processor"] = template(["<unk>", "<s>"], ["</s>"])
@@ -160,6 +162,8 @@ sentence_piece("metaspace_first", metaspace("first", False), None)
 sentence_piece("metaspace_always", metaspace("always", True), {"type": "NFKC"})
 sentence_piece("metaspace_never", metaspace("never", True), None, ignore_merges=True)
 sentence_piece("gemma", SPLIT, REPLACE, tokens=[added("\n\n", special=False), added("▁▁", special=False)])
+# Gemma 1 and 2: no token for the byte of the tab, which is a token itself; bytes that UTF-8 does not have.
+sentence_piece("gemma2", SPLIT, REPLACE, without=["<0x09>", "<0xC0>", "<0xFF>"])
 sentence_piece("unknown", None, LEGACY, byte_fallback=False)
 sentence_piece("unknown_apart", None, LEGACY, byte_fallback=False, fuse_unk=False)
 sentence_piece("dropped", metaspace("first", False), None, byte_fallback=False, unk_token=None)
