@@ -19,6 +19,7 @@
 //! | `engine` | from an asset's bytes to a tokenizer |
 //! | [`fetch`] | catalog and assets from the sidecar: fetch, check, load, swap |
 //! | [`stream`] | one request: its phases and transitions |
+//! | [`clock`] | how often the root's clock turns |
 //! | [`line`] | the stream to the sidecar, and who waits for an answer on it |
 //! | [`pick`] | what is asked on it, and the answer |
 //! | [`breaker`] | stops asking a sidecar that does not answer |
@@ -32,6 +33,7 @@
 
 pub mod breaker;
 pub mod catalog;
+pub mod clock;
 pub mod config;
 mod engine;
 #[cfg(target_arch = "wasm32")]

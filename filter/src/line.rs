@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use crate::clock::Clock;
 use crate::host::{Host, HostResult};
 use crate::outcome::Reason;
 use crate::stream::Stream;
@@ -66,6 +67,8 @@ pub struct Waiter {
 /// One per VM.
 #[derive(Default, Debug)]
 pub struct Line {
+    /// The root's, by which asks end that have no answer.
+    pub clock: Clock,
     /// The context that owns the stream: only it may send.
     root: u32,
     token: Option<u32>,
@@ -135,7 +138,11 @@ impl Line {
             return Err(Reason::LineFull);
         }
         let context = asker.context;
-        let sent = host.act_for(self.root).and_then(|()| host.send(token, &message));
+        let clock = &mut self.clock;
+        let sent = host
+            .act_for(self.root)
+            .and_then(|()| clock.quicken(host))
+            .and_then(|()| host.send(token, &message));
         host.act_for(context).map_err(|_| Reason::HostError)?;
         sent.map_err(|error| {
             log::debug!("pick: {error}");
@@ -153,6 +160,17 @@ impl Line {
     pub fn tell(&self, host: &dyn Host, message: &[u8]) -> Result<(), Reason> {
         let token = self.token.ok_or(Reason::CalloutError)?;
         host.send(token, message).map_err(|_| Reason::CalloutError)
+    }
+
+    /// Lets the clock go slowly if it may: the line is open, nobody waits, and nobody has of late. Not at a turn of the clock.
+    ///
+    /// # Errors
+    /// When Envoy refuses; the clock goes on as it did.
+    pub fn rest(&mut self, host: &dyn Host) -> HostResult<()> {
+        match self.is_open() && self.waiting.is_empty() {
+            true => self.clock.rest(host),
+            false => Ok(()),
+        }
     }
 
     /// Nobody waits for this answer any more.

@@ -9,7 +9,7 @@ use warmpath_proto::v1::ask_request::Ask;
 
 use crate::config;
 use crate::fetch::Fetcher;
-use crate::host::Host;
+use crate::host::{Host, HostResult};
 use crate::line::{Line, Waiter};
 use crate::metrics::Counter;
 use crate::pick;
@@ -19,17 +19,6 @@ use crate::vm::Vm;
 /// How often reports are sent. The sidecar's counts of outstanding requests lag by up to this much, so it is short beside
 /// a prompt's prefill.
 pub const REPORT_EVERY: Duration = Duration::from_millis(100);
-
-/// Bounds of the root's clock, by which asks are ended that have no answer: see [`tick`]. A wake-up costs a worker some ten
-/// microseconds.
-const TICK_BOUNDS: (Duration, Duration) = (Duration::from_millis(5), REPORT_EVERY);
-
-/// The period of the root's clock: half of `callout_timeout`, from 5 to 100 ms. An ask without an answer ends that much
-/// after its deadline at most, so it waits at most half as long again as it is told to where that is over 10 ms.
-pub fn tick(callout_timeout: Duration) -> Duration {
-    let (least, most) = TICK_BOUNDS;
-    (callout_timeout / 2).clamp(least, most)
-}
 
 /// The root context; one per VM.
 #[derive(Default)]
@@ -68,9 +57,9 @@ impl Root {
             .and_then(|json| config::parse(&json).map_err(|error| error.to_string()));
         match config {
             Ok(config) => {
-                let tick = tick(config.callout_timeout);
+                let timeout = config.callout_timeout;
                 self.vm.set_config(Some(config));
-                if let Err(error) = host.set_tick_period(tick) {
+                if let Err(error) = self.vm.line.borrow_mut().clock.configure(host, timeout) {
                     log::error!("no request will be steered: {error}");
                     self.vm.count(host, Counter::HostErrors);
                 }
@@ -104,6 +93,9 @@ impl Root {
         }
         // Not at the next turn of the clock: the first requests after a start would go unsteered.
         self.open_line(host);
+        // The catalog's polls come as long as the VM lives, so this is where the clock may slow down.
+        let rests = self.vm.line.borrow_mut().rest(host);
+        self.checked(host, rests);
     }
 
     /// A message has come on a stream.
@@ -128,6 +120,7 @@ impl Root {
                 log::warn!("an answer of the sidecar cannot be read: {error}");
                 self.vm.count(host, Counter::AnswersUnused);
                 self.close_line(host, || AskEnd::Closed);
+                self.quicken(host);
                 return;
             }
         };
@@ -147,6 +140,14 @@ impl Root {
         }
         log::debug!("the stream to the sidecar has closed with status {status}");
         self.close_line(host, || AskEnd::Closed);
+        self.quicken(host);
+    }
+
+    /// The clock opens a closed line again. (What closes it at a turn of the clock is an ask that waits, for which it is
+    /// quick already.)
+    fn quicken(&self, host: &dyn Host) {
+        let quick = self.vm.line.borrow_mut().clock.quicken(host);
+        self.checked(host, quick);
     }
 
     /// Opens the line if it is closed, may be opened, and there is a model to ask for.
@@ -205,7 +206,12 @@ impl Root {
     }
 
     fn act_for_self(&self, host: &dyn Host) {
-        if let Err(error) = host.act_for(self.context) {
+        self.checked(host, host.act_for(self.context));
+    }
+
+    /// A call whose failure changes nothing but a counter.
+    fn checked(&self, host: &dyn Host, result: HostResult<()>) {
+        if let Err(error) = result {
             log::warn!("{error}");
             self.vm.count(host, Counter::HostErrors);
         }

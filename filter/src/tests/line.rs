@@ -7,10 +7,11 @@ use warmpath_core::definition::{Mode, ModelDefinition, Tokenize};
 use warmpath_proto::v1::AskResponse;
 
 use super::steering::{BODY, HEADER, answer, give, message, reply, send};
+use crate::clock::quick as period;
 use crate::config::CALLOUT_TIMEOUT;
 use crate::line::{ASKED_BYTES_MAX, ASKS_MAX};
 use crate::mock::{MockHost, ROOT, Request, catalog, definition, ready, serve, tick};
-use crate::root::{Root, tick as period};
+use crate::root::Root;
 use crate::stream::Flow;
 
 /// Requests that wait for the sidecar, and the numbers of their asks.
