@@ -82,10 +82,17 @@ pub(super) fn are_plain_letters(ascii: &[u8; 128]) -> bool {
     letters.all(|(_, entry)| *entry == UPPER || *entry == LOWER)
 }
 
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// How many of eight bytes, from the first, are ASCII.
+#[inline(always)]
+pub(super) fn leading_ascii(bytes: [u8; 8]) -> usize {
+    (u64::from_le_bytes(bytes) & HIGH).trailing_zeros() as usize / 8
+}
+
 /// How many of eight bytes, from the first, are ASCII letters. Eight at a time: how long a word is no processor can guess.
 #[inline(always)]
 pub(super) fn leading_letters(bytes: [u8; 8]) -> usize {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     const ONES: u64 = 0x0101_0101_0101_0101;
     let bytes = u64::from_le_bytes(bytes);
     let small = (bytes | (0x20 * ONES)) & !HIGH;
@@ -128,10 +135,10 @@ pub(super) fn decode(bytes: &[u8], at: usize) -> (u32, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::leading_letters;
+    use super::{leading_ascii, leading_letters};
 
     #[test]
-    fn letters_are_counted_as_one_by_one() {
+    fn letters_and_ascii_are_counted_as_one_by_one() {
         let mut random = fastrand::Rng::with_seed(5);
         for round in 0..20_000_u32 {
             let mut bytes = [0; 8];
@@ -140,6 +147,8 @@ mod tests {
             bytes[round as usize % 8] = (round / 8) as u8;
             let naive = bytes.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
             assert_eq!(leading_letters(bytes), naive, "{bytes:?}");
+            let naive = bytes.iter().take_while(|byte| byte.is_ascii()).count();
+            assert_eq!(leading_ascii(bytes), naive, "{bytes:?}");
         }
     }
 }

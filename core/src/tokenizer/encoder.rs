@@ -206,7 +206,15 @@ impl<'a> Encoder<'a> {
         if !self.tables.meta.stages.is_empty() {
             return self.words_of_stages(bytes);
         }
-        let scanner = Scanner::new(bytes, self.tables.classes, self.tables.meta.rules);
+        if self.tables.meta.rules.isolated_max == [0; 3] {
+            self.words_of_rules::<false>(bytes)
+        } else {
+            self.words_of_rules::<true>(bytes)
+        }
+    }
+
+    fn words_of_rules<const ISOLATES: bool>(&mut self, bytes: &[u8]) -> bool {
+        let scanner = Scanner::<ISOLATES>::new(bytes, self.tables.classes, self.tables.meta.rules);
         let mut at = 0;
         while at < bytes.len() {
             let next = scanner.next(at);

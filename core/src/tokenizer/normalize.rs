@@ -12,7 +12,7 @@ use unicode_normalization_alignments::{
     IsNormalized, UnicodeNormalization, is_nfc_quick, is_nfd_quick, is_nfkc_quick, is_nfkd_quick,
 };
 
-use super::classes::{Classes, UNSTABLE};
+use super::classes::{Classes, UNSTABLE, decode, leading_ascii};
 use super::meta::{Form, Step};
 
 /// Applies `steps` to a text. Cost: one pass over it per step; text that no step changes is not copied.
@@ -48,10 +48,7 @@ fn to_form(text: &str, form: Form, classes: &Classes<'_>) -> Option<String> {
         // No form changes ASCII.
         !character.is_ascii() && classes.of(character.into()) & UNSTABLE != 0
     };
-    if text.is_ascii() {
-        return None;
-    }
-    let first = text.find(unstable)?;
+    let first = next_unstable(text.as_bytes(), 0, classes)?;
     let mut normal = String::with_capacity(text.len() + 16);
     let (mut done, mut at) = (0, first);
     while let Some((before, from)) = text.get(done..at).zip(text.get(at..)) {
@@ -60,13 +57,30 @@ fn to_form(text: &str, form: Form, classes: &Classes<'_>) -> Option<String> {
         normal.push_str(before.get(..before.len() - stable).unwrap_or_default());
         push(&mut normal, text.get(at - stable..end).unwrap_or_default(), form);
         done = end;
-        match text.get(end..).and_then(|rest| rest.find(unstable)) {
-            Some(next) => at = end + next,
+        match next_unstable(text.as_bytes(), end, classes) {
+            Some(next) => at = next,
             None => break,
         }
     }
     normal.push_str(text.get(done..).unwrap_or_default());
     Some(normal)
+}
+
+/// The first character from `at` on that a form could change. ASCII is passed over eight bytes at a time.
+fn next_unstable(bytes: &[u8], mut at: usize, classes: &Classes<'_>) -> Option<usize> {
+    while let Some(byte) = bytes.get(at) {
+        if byte.is_ascii() {
+            let block = bytes.get(at..).and_then(<[u8]>::first_chunk);
+            at += block.map_or(1, |block| leading_ascii(*block));
+            continue;
+        }
+        let (code, length) = decode(bytes, at);
+        if classes.of(code) & UNSTABLE != 0 {
+            return Some(at);
+        }
+        at += length;
+    }
+    None
 }
 
 fn push(normal: &mut String, part: &str, form: Form) {

@@ -12,9 +12,10 @@ use super::classes::{
 };
 use super::rules::{Main, Rules};
 
-/// One text to scan. Its end is where a match must end, as for a regular expression.
+/// One text to scan. Its end is where a match must end, as for a regular expression. `ISOLATES`: the file isolates
+/// characters; where it does not, nothing asks for their flags.
 #[derive(Clone, Copy)]
-pub(super) struct Scanner<'a> {
+pub(super) struct Scanner<'a, const ISOLATES: bool> {
     bytes: &'a [u8],
     classes: Classes<'a>,
     rules: Rules,
@@ -24,7 +25,7 @@ pub(super) struct Scanner<'a> {
     inside: u8,
 }
 
-impl<'a> Scanner<'a> {
+impl<'a, const ISOLATES: bool> Scanner<'a, ISOLATES> {
     /// `bytes` must be UTF-8: other bytes are cut anyhow.
     pub(super) fn new(bytes: &'a [u8], classes: Classes<'a>, rules: Rules) -> Self {
         let used = ISOLATED.iter().zip(rules.isolated_max).filter(|(_, max)| *max != 0);
@@ -34,7 +35,7 @@ impl<'a> Scanner<'a> {
     /// End of the word that starts at `at`: more than `at` wherever there is text.
     #[inline]
     pub(super) fn next(&self, at: usize) -> usize {
-        if self.stops != 0 {
+        if ISOLATES {
             let flags = self.raw(at).0 & self.stops;
             if flags != 0 {
                 return self.isolated(at, flags);
@@ -73,18 +74,23 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     pub(super) fn class(&self, at: usize) -> (u8, usize) {
         let (raw, length) = self.raw(at);
-        if raw & self.stops != self.inside { (END, 0) } else { (raw & classes::CLASS_BITS, length) }
+        let outside = ISOLATES && raw & self.stops != self.inside;
+        if outside { (END, 0) } else { (raw & classes::CLASS_BITS, length) }
     }
 
     /// End of the run of classes in `mask` from `at`.
     #[inline(always)]
     pub(super) fn run(&self, mut at: usize, mask: Mask) -> usize {
-        if self.inside == 0 && self.classes.plain_letters && mask & CASED == CASED {
+        let has_letters = mask & CASED == CASED && mask & !LETTERS_AND_MARKS == 0;
+        if has_letters && self.classes.plain_letters && (!ISOLATES || self.inside == 0) {
             while let Some(bytes) = self.bytes.get(at..).and_then(<[u8]>::first_chunk) {
                 let letters = classes::leading_letters(*bytes);
                 at += letters;
-                if letters < 8 {
-                    break;
+                match bytes.get(letters) {
+                    None => {}
+                    // No other ASCII is in these masks.
+                    Some(byte) if byte.is_ascii() => return at,
+                    Some(_) => break,
                 }
             }
         }
@@ -196,7 +202,7 @@ impl<'a> Scanner<'a> {
             return self.run(at + length, letters);
         }
         if class == NUMBER {
-            return self.numbers(at);
+            return self.numbers(at + length);
         }
         if self.rules.contractions {
             let contraction = self.contraction(at, true);
@@ -204,18 +210,25 @@ impl<'a> Scanner<'a> {
                 return at + contraction;
             }
         }
-        if class != NEWLINE && is_in(self.class(at + length).0, letters) {
-            return self.run(at + length, letters);
+        let next = at + length;
+        let (second, second_length) = self.class(next);
+        if class != NEWLINE && is_in(second, letters) {
+            return self.run(next + second_length, letters);
         }
-        self.signs_or_space(at, class, if self.rules.sign_marks { SIGNS } else { SIGNS & !(1 << MARK) })
+        let signs = if self.rules.sign_marks { SIGNS } else { SIGNS & !(1 << MARK) };
+        self.signs_or_space(at, [(class, length), (second, second_length)], signs)
     }
 
-    /// ` ?[^\s\p{L}\p{N}]+[\r\n]*`, or white space.
-    fn signs_or_space(&self, at: usize, class: u8, signs: Mask) -> usize {
-        let from = at + usize::from(self.byte(at) == b' ');
-        let end = self.run(from, signs);
-        if end > from {
-            return self.line_ends(end);
+    /// ` ?SIGNS+[\r\n]*`, or white space; `at` where it is neither. Takes classes and lengths of the two characters at `at`.
+    #[inline(always)]
+    fn signs_or_space(&self, at: usize, characters: [(u8, usize); 2], signs: Mask) -> usize {
+        let [(class, length), (second, second_length)] = characters;
+        let next = at + length;
+        if is_in(class, signs) {
+            return self.line_ends(self.run(next, signs));
+        }
+        if self.byte(at) == b' ' && is_in(second, signs) {
+            return self.line_ends(self.run(next + second_length, signs));
         }
         if is_in(class, SPACES) { self.white_space(at, true) } else { at }
     }
@@ -231,9 +244,9 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn numbers(&self, at: usize) -> usize {
-        let mut end = at;
-        for _ in 0..self.rules.numbers_max {
+    /// `\p{N}`, or as many as the rules allow: `end` is behind the first.
+    fn numbers(&self, mut end: usize) -> usize {
+        for _ in 1..self.rules.numbers_max {
             let (class, length) = self.class(end);
             if class != NUMBER {
                 break;
@@ -246,7 +259,7 @@ impl<'a> Scanner<'a> {
     fn o200k(&self, at: usize) -> usize {
         let (class, length) = self.class(at);
         if class == NUMBER {
-            return self.numbers(at);
+            return self.numbers(at + length);
         }
         // `[^\r\n\p{L}\p{N}]?`: a mark can be this one, and a letter of the word as well.
         let leads = class != NEWLINE && !is_in(class, LETTERS) && length != 0;
@@ -261,7 +274,7 @@ impl<'a> Scanner<'a> {
                 return if self.rules.contractions { end + self.contraction(end, true) } else { end };
             }
         }
-        self.signs_or_space(at, class, SIGNS)
+        self.signs_or_space(at, [(class, length), self.class(next)], SIGNS)
     }
 
     /// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+`.

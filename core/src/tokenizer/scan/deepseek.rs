@@ -1,9 +1,9 @@
 //! DeepSeek V3's third stage.
 
-use super::super::classes::{LETTERS_AND_MARKS, NEWLINE, PUNCTUATION_AND_SYMBOLS, SPACE, is_in};
+use super::super::classes::{LETTERS_AND_MARKS, NEWLINE, PUNCTUATION_AND_SYMBOLS, is_in};
 use super::Scanner;
 
-impl Scanner<'_> {
+impl<const ISOLATES: bool> Scanner<'_, ISOLATES> {
     /// A match, or the gap up to the next match: what the expression does not match is a word as well.
     pub(super) fn deepseek_or_gap(&self, at: usize) -> usize {
         let mut end = at;
@@ -36,15 +36,13 @@ impl Scanner<'_> {
         if is_in(class, LETTERS_AND_MARKS) {
             return Some(self.run(next, LETTERS_AND_MARKS));
         }
+        let (second, second_length) = self.class(next);
         let signs = is_in(class, PUNCTUATION_AND_SYMBOLS);
-        if !signs && class != NEWLINE && is_in(self.class(next).0, LETTERS_AND_MARKS) {
-            return Some(self.run(next, LETTERS_AND_MARKS));
+        if !signs && class != NEWLINE && is_in(second, LETTERS_AND_MARKS) {
+            return Some(self.run(next + second_length, LETTERS_AND_MARKS));
         }
-        let from = if self.byte(at) == b' ' { next } else { at };
-        let end = self.run(from, PUNCTUATION_AND_SYMBOLS);
-        if end > from {
-            return Some(self.line_ends(end));
-        }
-        (class == SPACE || class == NEWLINE).then(|| self.white_space(at, true))
+        let characters = [(class, length), (second, second_length)];
+        let end = self.signs_or_space(at, characters, PUNCTUATION_AND_SYMBOLS);
+        (end > at).then_some(end)
     }
 }
