@@ -25,7 +25,7 @@
 //!   holders (eight or more at a time where many hold a segment), and clears one number per slot; it does not touch
 //!   every block;
 //! - crediting a run of blocks that exist takes the same, appending new ones a copy of their keys;
-//! - 8 bytes per distinct block, with an eighth to spare where it grew by itself; some 40 per segment, its place in
+//! - 8 bytes per distinct block (a 128th of them twice), with an eighth to spare where it grew by itself; some 40 per segment, its place in
 //!   the table included; 4 to 8 per (segment, holder) where several hold it, nothing where one does.
 //!
 //! # Readers and writers

@@ -4,6 +4,7 @@ use warmpath_core::block::BlockKey;
 
 use super::holders::Holder;
 use super::party::Held;
+use super::segment::touch_marks;
 use super::shard::Shard;
 
 /// Match lengths by holder: dense, and reused from lookup to lookup.
@@ -39,6 +40,7 @@ impl Shard {
     /// alone tells: no set of those alive is kept. Ends with the keys, where no segment follows, or when nobody is left.
     pub(super) fn lookup(&self, keys: &[BlockKey], lengths: &mut [u32]) {
         let mut matched = 0;
+        touch_marks(keys);
         while let Some((id, blocks)) = keys.get(matched..).and_then(|keys| self.begins(keys)) {
             let segment = &self.segments[id];
             let (base, more) = (matched as u32, blocks as u32);

@@ -2,7 +2,7 @@
 
 use std::mem::size_of;
 
-use super::segment::BLOCKS_MAX;
+use super::segment::{BLOCKS_MAX, MARKED};
 use super::shard::Shard;
 use crate::index::budget::Budget;
 
@@ -35,10 +35,11 @@ impl Shard {
     }
 
     /// Most bytes by which it grows with one part of `keys` blocks, in one segment: keys with an eighth of them and of
-    /// those before to spare, a chunk of each slab, a bucket that is split, and a party that grows by a quarter or to
+    /// those before to spare, marks, a chunk of each slab, a bucket that is split, and a party that grows by a quarter or to
     /// one cut per slot.
     pub(super) fn part_growth(&self, keys: usize, slots: usize) -> usize {
         let slabs = self.segments.growth() + self.parties.growth();
-        2 * keys.min(BLOCKS_MAX) * size_of::<u64>() + BLOCKS_MAX + 4 * slots + 3072 + slabs
+        let marks = BLOCKS_MAX / MARKED * size_of::<u64>();
+        2 * keys.min(BLOCKS_MAX) * size_of::<u64>() + BLOCKS_MAX + marks + 4 * slots + 3072 + slabs
     }
 }

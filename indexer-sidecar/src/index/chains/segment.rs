@@ -5,6 +5,7 @@
 
 use std::mem::size_of;
 
+use prefetch_index::prefetch_index;
 use warmpath_core::block::BlockKey;
 
 use super::party::Holding;
@@ -19,11 +20,13 @@ const CHILDREN_MAX: u64 = (1 << 28) - 1;
 
 /// Keys that are too many to be in a cache.
 const LONG: usize = 256;
+/// Each so many keys one is a **mark**: it is also kept beside the other marks, so that all of them are in a few lines.
+pub(super) const MARKED: usize = 128;
 
 /// The keys, at least one of them unless the segment is free.
 enum Keys {
     One(u64),
-    /// With room to grow: only the first `len` count.
+    /// Marks, and behind them keys with room to grow: only the first `len` keys count, and the marks among them.
     Many(Box<[u64]>),
 }
 
@@ -50,7 +53,7 @@ impl Segment {
         let tree = u64::from(segment) << 40 | (offset as u64) << 28;
         let stored = match keys {
             [key] => Keys::One(key.0),
-            keys => Keys::Many(keys.iter().map(|key| key.0).collect()),
+            keys => many(keys.iter().map(|key| key.0), keys.len()),
         };
         Self { keys: stored, len: keys.len() as u16, tree, ..Self::default() }
     }
@@ -60,7 +63,7 @@ impl Segment {
     pub(super) fn keys(&self) -> &[u64] {
         match &self.keys {
             Keys::One(key) => &std::slice::from_ref(key)[..usize::from(self.len).min(1)],
-            Keys::Many(keys) => &keys[..usize::from(self.len)],
+            Keys::Many(keys) => &keys[marks(keys)..][..usize::from(self.len)],
         }
     }
 
@@ -102,9 +105,32 @@ impl Segment {
         let most = own.len().min(keys.len());
         let (Some(own), Some(keys)) = (own.get(..most), keys.get(..most)) else { return 0 };
         match (own.last(), keys.last()) {
+            _ if most > LONG && offset == 0 => self.search_long(own, keys),
             _ if most > LONG => search::<16>(own, keys),
             (Some(last), Some(key)) if *last == key.0 => most,
             _ => search::<4>(own, keys),
+        }
+    }
+
+    /// As [`search`] for keys from the first one on, but its marks are compared first: they are in few lines, and what they
+    /// are compared with [`touch_marks`] has asked for.
+    fn search_long(&self, own: &[u64], keys: &[BlockKey]) -> usize {
+        let theirs = keys.iter().skip(MARKED - 1).step_by(MARKED);
+        let same: usize = self.marks().iter().zip(theirs).map(|(own, key)| usize::from(*own == key.0)).sum();
+        if own.last().copied() == keys.last().map(|key| key.0) {
+            return own.len();
+        }
+        let from = same * MARKED;
+        // The next mark differs, or what is left is shorter.
+        let to = (from + MARKED - 1).min(own.len());
+        from + search::<16>(&own[from..to], &keys[from..to])
+    }
+
+    /// Its marks; those beyond its keys say nothing.
+    fn marks(&self) -> &[u64] {
+        match &self.keys {
+            Keys::One(_) => &[],
+            Keys::Many(keys) => &keys[..marks(keys)],
         }
     }
 
@@ -115,19 +141,20 @@ impl Segment {
         let needed = len + keys.len();
         let room = match &self.keys {
             Keys::One(_) => 1,
-            Keys::Many(keys) => keys.len(),
+            Keys::Many(keys) => keys.len() - marks(keys),
         };
         if needed > room {
             // An eighth to spare: a chain that grows block by block is copied eight times per block on average.
             let room = (needed + (needed / 8).max(2)).min(BLOCKS_MAX);
-            let mut grown = Vec::with_capacity(room);
-            grown.extend_from_slice(self.keys());
-            grown.resize(room, 0);
-            self.keys = Keys::Many(grown.into_boxed_slice());
+            self.keys = many(self.keys().iter().copied(), room);
         }
         match &mut self.keys {
             Keys::One(one) => *one = keys.first().map_or(*one, |key| key.0),
-            Keys::Many(own) => own[len..needed].iter_mut().zip(keys).for_each(|(own, key)| *own = key.0),
+            Keys::Many(own) => {
+                let first = marks(own);
+                own[first + len..first + needed].iter_mut().zip(keys).for_each(|(own, key)| *own = key.0);
+                mark(own, len, needed);
+            }
         }
         self.len = needed as u16;
         self.bytes() - before
@@ -138,11 +165,11 @@ impl Segment {
         let before = self.bytes();
         self.len = self.len.min(len as u16);
         if let Keys::Many(keys) = &self.keys
-            && keys.len() > len + (len / 4).max(8)
+            && keys.len() - marks(keys) > len + (len / 4).max(8)
         {
             self.keys = match self.keys() {
                 [key] => Keys::One(*key),
-                keys => Keys::Many(keys.into()),
+                keys => many(keys.iter().copied(), keys.len()),
             };
         }
         before - self.bytes()
@@ -154,6 +181,41 @@ impl Segment {
             Keys::One(_) => 0,
             Keys::Many(keys) => keys.len() * size_of::<u64>(),
         }
+    }
+}
+
+/// Asks memory for those of `keys` that marks are compared with, in a segment that begins with the first of them or
+/// a multiple of [`MARKED`] behind it.
+#[inline]
+pub(super) fn touch_marks(keys: &[BlockKey]) {
+    for at in (MARKED - 1..keys.len()).step_by(MARKED) {
+        prefetch_index(keys, at);
+    }
+}
+
+/// `keys` with their marks, and room for `room` keys.
+fn many(keys: impl ExactSizeIterator<Item = u64>, room: usize) -> Keys {
+    let (len, first) = (keys.len(), room / MARKED);
+    let mut all = Vec::with_capacity(first + room);
+    all.resize(first, 0);
+    all.extend(keys);
+    all.resize(first + room, 0);
+    mark(&mut all, 0, len);
+    Keys::Many(all.into_boxed_slice())
+}
+
+/// How many of these are marks: there is one for each [`MARKED`] keys that they have room for.
+#[inline]
+fn marks(all: &[u64]) -> usize {
+    all.len() / (MARKED + 1)
+}
+
+/// Writes the marks of the keys `from..to`.
+fn mark(all: &mut [u64], from: usize, to: usize) {
+    let (marks, keys) = all.split_at_mut(marks(all));
+    for (mark, keys) in marks.iter_mut().zip(keys.chunks_exact(MARKED)).take(to / MARKED).skip(from / MARKED)
+    {
+        *mark = keys[MARKED - 1];
     }
 }
 
@@ -199,6 +261,35 @@ mod tests {
                     assert_eq!(segment.common(offset, &keys), same);
                     keys.truncate(len / 2);
                     assert_eq!(segment.common(offset, &keys), same.min(keys.len()));
+                }
+            }
+        }
+    }
+
+    /// Marks follow the keys, however these came and went.
+    #[test]
+    fn common_keys_are_as_many_in_a_segment_that_grew_and_shrank() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..30 {
+            let mut own = vec![BlockKey(random.u64(..))];
+            let mut segment = Segment::new(&own, None);
+            for _ in 0..30 {
+                let more: Vec<_> = (0..random.usize(1..=400)).map(|_| BlockKey(random.u64(..))).collect();
+                let more = &more[..more.len().min(BLOCKS_MAX - own.len())];
+                let bytes = segment.bytes();
+                assert_eq!(bytes + segment.append(more), segment.bytes());
+                own.extend_from_slice(more);
+                if random.usize(..3) == 0 {
+                    own.truncate(random.usize(1..=own.len()));
+                    let bytes = segment.bytes();
+                    assert_eq!(bytes - segment.truncate(own.len()), segment.bytes());
+                }
+                for same in [0, own.len() / 2, own.len() - 1, random.usize(..own.len()), own.len()] {
+                    let mut keys = own.clone();
+                    keys.iter_mut().skip(same).for_each(|key| key.0 = !key.0);
+                    assert_eq!(segment.common(0, &keys), same, "of {}", own.len());
+                    keys.truncate(random.usize(..=own.len()));
+                    assert_eq!(segment.common(0, &keys), same.min(keys.len()));
                 }
             }
         }
