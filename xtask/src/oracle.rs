@@ -14,6 +14,8 @@ use crate::workspace::Workspace;
 const PACKAGE: &str = "warmpath-oracle";
 /// What it is built for to run in Node.
 const WASI: &str = "wasm32-wasip1";
+/// The profile in which it is optimised.
+const CHECKS: &str = "checks";
 
 /// Where it runs, and what it is told.
 #[derive(clap::Args)]
@@ -43,22 +45,22 @@ pub(crate) enum Task {
 pub(crate) fn run(workspace: &Workspace, task: Task, options: &Options) -> Result<()> {
     let (name, profile) = match task {
         Task::Golden => ("golden", ["--profile", "dev"]),
-        Task::Differ => ("differ", ["--profile", "release"]),
+        Task::Differ => ("differ", ["--profile", CHECKS]),
     };
     say(&format!("building {PACKAGE}"));
     let mut build = workspace.cargo();
     build.args(["build", "--package", PACKAGE]);
     let mut command = if options.wasm {
         // Unoptimised, V8 would take minutes for what takes seconds.
-        run_loudly(build.args(["--release", "--target", WASI]))?;
-        let module = workspace.target.join(WASI).join(format!("release/{PACKAGE}.wasm"));
+        run_loudly(build.args(["--profile", CHECKS, "--target", WASI]))?;
+        let module = workspace.target.join(WASI).join(format!("{CHECKS}/{PACKAGE}.wasm"));
         let [program, arguments @ ..] = node(workspace)?;
         let mut command = Command::new(program);
         command.args(arguments).arg(module);
         command
     } else {
         run_loudly(build.args(profile))?;
-        let directory = if matches!(task, Task::Golden) { "debug" } else { "release" };
+        let directory = if matches!(task, Task::Golden) { "debug" } else { CHECKS };
         Command::new(workspace.binary(directory, PACKAGE))
     };
     command.arg(name).args(&options.rest);
@@ -73,7 +75,7 @@ pub(crate) fn golden_in_wasm(workspace: &Workspace, findings: &mut Findings) -> 
     let runner = node(workspace)?.join(OsStr::new(" "));
     let mut command = workspace.cargo();
     command
-        .args(["test", "--package", PACKAGE, "--release", "--target", WASI, "--test", "recorded"])
+        .args(["test", "--package", PACKAGE, "--profile", CHECKS, "--target", WASI, "--test", "recorded"])
         .args(["--", "--show-output"])
         .env("CARGO_TARGET_WASM32_WASIP1_RUNNER", runner);
     // WASI does not follow a link that leads anywhere else.
