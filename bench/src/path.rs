@@ -19,6 +19,7 @@ mod pods;
 mod prompts;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -36,6 +37,12 @@ use warmpath_bench::figures::Figures;
 
 /// Requests of one turn of the single client.
 const TURN_REQUESTS: usize = 100;
+
+/// Envoy shows what its histograms hold every 5 seconds, and later where the machine is busy.
+const SHOWN_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often it is asked meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Conditions of a run.
 #[derive(clap::Args)]
@@ -102,8 +109,8 @@ pub async fn run(options: &Options, programs: &Programs) -> Result<Figures> {
     for case in options.cases() {
         measure(options, &case, &mut arms, &mut prompts, &mut figures).await?;
     }
-    let text = stats(&arms[1].stack, "asset_load_us").await?;
-    figures.add("asset_load_p50", histogram_us(&text, "P50")? / 1e3, "ms");
+    let load = quantile_ms(&arms[1].stack, "asset_load_us", "P50").await?;
+    figures.add("asset_load_p50", load, "ms");
     Ok(figures)
 }
 
@@ -124,8 +131,8 @@ async fn measure(
             ("callout_p99", "callout_us", "P99"),
             ("keys_p50", "keys_us", "P50"),
         ] {
-            let text = stats(&arms[1].stack, histogram).await?;
-            figures.add(format!("{name}_one_client_{figure}"), histogram_us(&text, quantile)? / 1e3, "ms");
+            let value = quantile_ms(&arms[1].stack, histogram, quantile).await?;
+            figures.add(format!("{name}_one_client_{figure}"), value, "ms");
         }
     }
     // So that every prefix has been seen, and what is measured is the case's own.
@@ -221,17 +228,47 @@ fn inside(name: &str, before: &Metrics, after: &Metrics, figures: &mut Figures) 
     figures.add(format!("{name}_picks"), grown("warmpath_picks"), "");
 }
 
-/// A histogram of the filter as Envoy's admin port prints it.
-async fn stats(stack: &Stack, histogram: &str) -> Result<String> {
+/// A quantile of one of the filter's histograms over the whole life of the process, in milliseconds. Not a number, and said
+/// on stderr, when nothing was recorded: then no request came so far.
+async fn quantile_ms(stack: &Stack, histogram: &str, quantile: &str) -> Result<f64> {
     let path = format!("/stats?filter=warmpath.{histogram}$");
-    Ok(stack.envoy.admin_client().get(&path).await?.ok()?.text())
+    let deadline = Instant::now() + SHOWN_WITHIN;
+    loop {
+        let text = stack.envoy.admin_client().get(&path).await?.ok()?.text();
+        if let Some(micros) = quantile_us(&text, quantile)? {
+            return Ok(micros / 1e3);
+        }
+        if Instant::now() >= deadline {
+            eprintln!("{histogram}: the filter has recorded nothing, so there is no {quantile}");
+            return Ok(f64::NAN);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
-/// A quantile as Envoy's admin port prints it, over the whole life of the process:
-/// `name: P0(nan,100) P25(nan,102.5) P50(nan,105) …`.
-fn histogram_us(text: &str, quantile: &str) -> Result<f64> {
+/// A quantile as Envoy's admin port prints it, `name: P0(nan,100) P25(nan,102.5) P50(nan,105) …`; none for a histogram
+/// without values, which it shows in other words or not at all.
+fn quantile_us(text: &str, quantile: &str) -> Result<Option<f64>> {
     let found = text.split_whitespace().find_map(|word| word.strip_prefix(quantile)?.strip_prefix('('));
-    let pair = found.and_then(|word| word.strip_suffix(')')).and_then(|word| word.split_once(','));
-    let (_, value) = pair.with_context(|| format!("Envoy's statistics show no {quantile}: {text:?}"))?;
-    value.parse().with_context(|| format!("{quantile} is {value:?}"))
+    let Some(found) = found else { return Ok(None) };
+    let pair = found.strip_suffix(')').and_then(|word| word.split_once(','));
+    let (_, value) = pair.with_context(|| format!("Envoy's {quantile} cannot be read: {text:?}"))?;
+    value.parse().map(Some).with_context(|| format!("{quantile} is {value:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile_us;
+
+    #[test]
+    fn quantiles_are_read_where_there_are_any() {
+        let shown = "warmpath.callout_us: P0(nan,100) P50(nan,105) P99(120,130.5) P99.9(1,2)";
+        assert_eq!(quantile_us(shown, "P50").unwrap(), Some(105.0));
+        assert_eq!(quantile_us(shown, "P99").unwrap(), Some(130.5));
+        for nothing in ["", "warmpath.callout_us: No recorded values"] {
+            assert_eq!(quantile_us(nothing, "P50").unwrap(), None);
+        }
+        assert!(quantile_us("warmpath.callout_us: P50(1,x)", "P50").is_err());
+        assert!(quantile_us("warmpath.callout_us: P50(1;2)", "P50").is_err());
+    }
 }
