@@ -209,6 +209,7 @@ mod tests {
             let at = table.find(hash).expect("every entry is found");
             assert_eq!(table.at(at), value);
             let mut bucket = table.home(hash);
+            assert_eq!(bucket, table.home(hash >> CUT_MAX << CUT_MAX), "what the log keeps says the home");
             while bucket != at.bucket {
                 passed[bucket] += 1;
                 bucket = table.next(bucket);
