@@ -3,7 +3,7 @@
 //! Cost of a call: one cache line is read that is rarely in a cache, and another one where the hash is known already;
 //! [`Hashes::touch`] asks for the first ahead, so that many calls wait for memory together. Memory: 12 bytes per entry
 //! (hash 6, place 5, copies and flags 1; 13 where there are 65,536 or more) in a log that only grows at its end, and 4.3 in an
-//! index that is 46 to 91 % full and has the rest of the hash, 18.5 bytes on average and 21.4 right after the index grew
+//! index that is 42 to 91 % full and has the rest of the hash, 18.8 bytes on average and 22.3 right after the index grew
 //! ([`table`]).
 //!
 //! Not here: what the blocks are (`chains`), and what an event does to the counts (`stream`).
