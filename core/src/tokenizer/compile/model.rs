@@ -215,8 +215,8 @@ fn symbols(file: &ModelFile, cut: &Cut) -> Result<Symbols, CompileError> {
     } else if fallback {
         bytes = (0..=255_u8).map(|byte| id(&format!("<{byte:#04X}>"))).collect();
     }
-    // What falls back is a character without a token: an ASCII byte only where it is one (Gemma has a token for the tab
-    // and none for its byte), and no byte that UTF-8 has not.
+    // Only characters without a token fall back to bytes. So the bytes of ASCII characters that are tokens are never asked
+    // for (Gemma has a token for the tab and none for its byte), nor are those that UTF-8 does not use.
     let falls_back = |byte: u8| match byte {
         0..0x80 => id(char::from(byte).encode_utf8(&mut [0; 4])) == NO_ID,
         0xc0 | 0xc1 | 0xf5.. => false,
